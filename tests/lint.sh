@@ -1,0 +1,19 @@
+#!/usr/bin/env bash
+# Formatting of all sources; clang-tidy on those that the last commit changed (or those since the revision in $1).
+set -euo pipefail
+cd "$(dirname "$0")/.."
+./launch/setup.sh clang-format clang-tidy
+
+git ls-files '*.h' '*.cpp' | xargs clang-format --dry-run --Werror
+echo "lint: formatting is right"
+
+base=${1:-HEAD~1}
+if git rev-parse --verify --quiet "$base^{commit}" >/dev/null; then
+  mapfile -t changed < <(git diff --name-only --diff-filter=d "$base" -- 'core/*.cpp' 'distributed/*.cpp' 'models/*.cpp' 'launch/*.cpp')
+  if ((${#changed[@]})); then
+    cmake --preset release >/dev/null
+    cmake --build --preset release --target longnet_core
+    printf '%s\n' "${changed[@]}" | xargs --max-procs="$(nproc)" --max-args=1 clang-tidy -p build/release --quiet
+  fi
+  echo "lint: clang-tidy accepts ${#changed[@]} changed files"
+fi
