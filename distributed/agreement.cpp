@@ -1,0 +1,73 @@
+#include "distributed/agreement.h"
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+#include <cstring>
+#include <vector>
+
+namespace longnet {
+namespace {
+
+/// The text of every rank, in rank order.
+std::vector<std::string> gather_text(Communicator& communicator, const std::string& text) {
+  auto lengths = at::empty({communicator.size()}, at::kLong);
+  communicator.all_gather(lengths, at::full({1}, static_cast<std::int64_t>(text.size()), at::kLong))->wait();
+  const std::int64_t longest = lengths.max().item<std::int64_t>();
+  auto padded = at::zeros({longest}, at::kByte), all = at::empty({communicator.size(), longest}, at::kByte);
+  std::memcpy(padded.data_ptr(), text.data(), text.size());
+  communicator.all_gather(all, padded)->wait();
+
+  std::vector<std::string> texts;
+  for (std::int64_t rank = 0; rank < communicator.size(); ++rank) {
+    const auto length = static_cast<std::size_t>(lengths[rank].item<std::int64_t>());
+    texts.emplace_back(static_cast<const char*>(all[rank].data_ptr()), length);
+  }
+  return texts;
+}
+
+}  // namespace
+
+void agree(Communicator& communicator, const std::function<void()>& work) {
+  int exit_code = 0;
+  std::string message;
+  try {
+    work();
+  } catch (const Error& error) {
+    exit_code = error.exit_code();
+    message = error.what();
+  }
+  auto worst = at::full({1}, exit_code, at::kInt);
+  communicator.all_reduce(worst, Reduction::Maximum)->wait();
+  if (worst.item<int>() == 0) return;
+
+  const auto messages = gather_text(communicator, message);
+  const bool common =
+      std::all_of(messages.begin(), messages.end(), [&](const auto& text) { return text == messages[0]; });
+  if (common) throw AgreedError(message, worst.item<int>());
+  std::string joined;
+  for (std::size_t rank = 0; rank < messages.size(); ++rank) {
+    if (messages[rank].empty()) continue;
+    joined += (joined.empty() ? "rank " : "; rank ") + std::to_string(rank) + ": " + messages[rank];
+  }
+  throw AgreedError(joined, worst.item<int>());
+}
+
+void require_same(Communicator& communicator, const std::string& what, const std::string& text) {
+  const auto texts = gather_text(communicator, text);
+  for (std::size_t rank = 1; rank < texts.size(); ++rank) {
+    if (texts[rank] == texts[0]) continue;
+    const auto [mine, theirs] = std::mismatch(texts[0].begin(), texts[0].end(), texts[rank].begin(), texts[rank].end());
+    const auto place = static_cast<std::size_t>(mine - texts[0].begin());
+    const auto excerpt = [&](const std::string& of) {
+      const auto begin = of.rfind('\n', place == 0 ? 0 : place - 1);
+      const auto from = begin == std::string::npos ? 0 : begin + 1;
+      return of.substr(from, std::min<std::size_t>(of.find('\n', from) - from, 120));
+    };
+    throw AgreedError("ranks 0 and " + std::to_string(rank) + " have a different " + what + ": '" + excerpt(texts[0]) +
+                          "' and '" + excerpt(texts[rank]) + "'; start all ranks with the same",
+                      ConfigError("").exit_code());
+  }
+}
+
+}  // namespace longnet

@@ -1,0 +1,175 @@
+#include "distributed/mpi/mpi_communicator.h"
+
+#include <ATen/ATen.h>
+#include <mpi.h>
+
+#include <algorithm>
+#include <exception>
+#include <utility>
+
+#include "core/error.h"
+#include "distributed/mpi/byte_type.h"
+#include "distributed/mpi/mpi_error.h"
+#include "distributed/mpi/mpi_work.h"
+
+namespace longnet {
+namespace {
+
+using mpi::ByteType;
+using mpi::MpiWork;
+
+void check_host(const at::Tensor& tensor) {
+  if (!tensor.is_contiguous() || !tensor.is_cpu()) {
+    throw CommunicationError("an MPI operation got a tensor that is not contiguous in host memory");
+  }
+}
+
+MPI_Datatype arithmetic_type(at::ScalarType type) {
+  switch (type) {
+    case at::kFloat:
+      return MPI_FLOAT;
+    case at::kDouble:
+      return MPI_DOUBLE;
+    case at::kInt:
+      return MPI_INT32_T;
+    case at::kLong:
+      return MPI_INT64_T;
+    default:
+      throw CommunicationError(std::string("MPI cannot reduce ") + c10::toString(type));
+  }
+}
+
+class MpiCommunicator : public Communicator {
+ public:
+  /// Takes the handle over.
+  explicit MpiCommunicator(MPI_Comm handle) : handle_(handle) {
+    LONGNET_MPI(MPI_Comm_set_errhandler(handle_, MPI_ERRORS_RETURN));
+    LONGNET_MPI(MPI_Comm_rank(handle_, &rank_));
+    LONGNET_MPI(MPI_Comm_size(handle_, &size_));
+  }
+
+  ~MpiCommunicator() override {
+    // MPI_Comm_free is collective: while an exception unwinds, others may not come to it.
+    if (std::uncaught_exceptions() == 0) MPI_Comm_free(&handle_);
+  }
+
+  int rank() const override { return rank_; }
+  int size() const override { return size_; }
+
+  std::unique_ptr<Communicator> split(int color) override {
+    MPI_Comm part = MPI_COMM_NULL;
+    LONGNET_MPI(MPI_Comm_split(handle_, color, rank_, &part));
+    return std::make_unique<MpiCommunicator>(part);
+  }
+
+  std::unique_ptr<Communicator> split_by_host() override {
+    MPI_Comm part = MPI_COMM_NULL;
+    LONGNET_MPI(MPI_Comm_split_type(handle_, MPI_COMM_TYPE_SHARED, rank_, MPI_INFO_NULL, &part));
+    return std::make_unique<MpiCommunicator>(part);
+  }
+
+  void barrier() override { LONGNET_MPI(MPI_Barrier(handle_)); }
+
+  std::unique_ptr<Work> broadcast(at::Tensor data, int root) override {
+    check_host(data);
+    auto work = std::make_unique<MpiWork>();
+    const ByteType bytes = bytes_of(data);
+    LONGNET_MPI(MPI_Ibcast(data.data_ptr(), bytes.count(), bytes.type(), root, handle_, work->add_request()));
+    work->keep(data);
+    return work;
+  }
+
+  std::unique_ptr<Work> all_reduce(at::Tensor data, Reduction reduction) override {
+    check_host(data);
+    auto work = std::make_unique<MpiWork>();
+    const bool half = data.scalar_type() == at::kBFloat16 || data.scalar_type() == at::kHalf;
+    const auto sum = half ? data.to(at::kFloat) : data;  // MPI has no such types
+    if (half) work->then([data, sum]() mutable { data.copy_(sum); });
+    work->keep(sum);
+
+    const auto type = arithmetic_type(sum.scalar_type());
+    const auto operation = reduction == Reduction::Sum ? MPI_SUM : MPI_MAX;
+    constexpr std::int64_t most = 1 << 30;  // elements a call: MPI counts with 32 bits
+    auto* base = static_cast<char*>(sum.data_ptr());
+    for (std::int64_t first = 0; first < sum.numel(); first += most) {
+      const int count = static_cast<int>(std::min(most, sum.numel() - first));
+      auto* begin = base + first * static_cast<std::int64_t>(sum.element_size());
+      LONGNET_MPI(MPI_Iallreduce(MPI_IN_PLACE, begin, count, type, operation, handle_, work->add_request()));
+    }
+    return work;
+  }
+
+  std::unique_ptr<Work> all_gather(at::Tensor output, at::Tensor input) override {
+    check_host(output);
+    check_host(input);
+    if (output.numel() != size_ * input.numel()) throw CommunicationError("all_gather: output is not (size, input)");
+    auto work = std::make_unique<MpiWork>();
+    const ByteType bytes = bytes_of(input);
+    LONGNET_MPI(MPI_Iallgather(input.data_ptr(), bytes.count(), bytes.type(), output.data_ptr(), bytes.count(),
+                               bytes.type(), handle_, work->add_request()));
+    work->keep(output);
+    work->keep(input);
+    return work;
+  }
+
+  std::unique_ptr<Work> reduce_scatter(at::Tensor output, at::Tensor input) override {
+    check_host(output);
+    check_host(input);
+    if (input.size(0) != size_) throw CommunicationError("reduce_scatter: input is not (size, output)");
+    auto parts = at::empty_like(input);  // from every rank, what it has for this one
+    std::vector<Message> sends, receives;
+    for (int peer = 0; peer < size_; ++peer) {
+      if (peer == rank_) continue;
+      sends.push_back({peer, input[peer]});
+      receives.push_back({peer, parts[peer]});
+    }
+    parts[rank_].copy_(input[rank_]);
+    auto work = start(std::move(sends), std::move(receives));
+    work->then([output, parts]() mutable {
+      output.copy_(parts[0]);
+      for (std::int64_t peer = 1; peer < parts.size(0); ++peer) output.add_(parts[peer]);
+    });
+    return work;
+  }
+
+  std::unique_ptr<Work> exchange(std::vector<Message> sends, std::vector<Message> receives) override {
+    return start(std::move(sends), std::move(receives));
+  }
+
+ private:
+  static ByteType bytes_of(const at::Tensor& tensor) { return ByteType(static_cast<std::int64_t>(tensor.nbytes())); }
+
+  std::unique_ptr<MpiWork> start(std::vector<Message> sends, std::vector<Message> receives) {
+    constexpr int tag = 0;  // messages between two ranks do not overtake each other
+    auto work = std::make_unique<MpiWork>();
+    for (Message& message : receives) {
+      check_host(message.data);
+      const ByteType bytes = bytes_of(message.data);
+      LONGNET_MPI(MPI_Irecv(message.data.data_ptr(), bytes.count(), bytes.type(), message.peer, tag, handle_,
+                            work->add_request()));
+      work->keep(std::move(message.data));
+    }
+    for (Message& message : sends) {
+      check_host(message.data);
+      const ByteType bytes = bytes_of(message.data);
+      LONGNET_MPI(MPI_Isend(message.data.data_ptr(), bytes.count(), bytes.type(), message.peer, tag, handle_,
+                            work->add_request()));
+      work->keep(std::move(message.data));
+    }
+    return work;
+  }
+
+  MPI_Comm handle_;
+  int rank_ = 0;
+  int size_ = 0;
+};
+
+}  // namespace
+
+std::unique_ptr<Communicator> make_mpi_world() {
+  MPI_Comm duplicate = MPI_COMM_NULL;
+  LONGNET_MPI(MPI_Comm_dup(MPI_COMM_WORLD, &duplicate));
+  return std::make_unique<MpiCommunicator>(duplicate);
+}
+
+}  // namespace longnet

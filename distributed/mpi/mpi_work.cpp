@@ -1,0 +1,41 @@
+#include "distributed/mpi/mpi_work.h"
+
+#include <utility>
+
+#include "core/error.h"
+#include "distributed/mpi/mpi_error.h"
+
+namespace longnet::mpi {
+
+MpiWork::~MpiWork() {
+  // An exception has taken the place of wait(). MPI may still write: its memory must outlive this object.
+  if (!done_ && !requests_.empty()) new std::vector<at::Tensor>(std::move(tensors_));
+}
+
+MPI_Request* MpiWork::add_request() {
+  return &requests_.emplace_back(MPI_REQUEST_NULL);
+}
+
+bool MpiWork::poll() {
+  if (done_) return true;
+  int complete_flag = 0;
+  std::vector<MPI_Status> statuses(requests_.size());
+  LONGNET_MPI(MPI_Testall(static_cast<int>(requests_.size()), requests_.data(), &complete_flag, statuses.data()));
+  if (complete_flag != 0) complete();
+  return done_;
+}
+
+void MpiWork::wait() {
+  if (done_) return;
+  std::vector<MPI_Status> statuses(requests_.size());
+  LONGNET_MPI(MPI_Waitall(static_cast<int>(requests_.size()), requests_.data(), statuses.data()));
+  complete();
+}
+
+void MpiWork::complete() {
+  done_ = true;
+  if (completion_) std::exchange(completion_, {})();
+  tensors_.clear();
+}
+
+}  // namespace longnet::mpi

@@ -1,0 +1,23 @@
+#include "distributed/process_mesh.h"
+
+#include <string>
+
+#include "core/error.h"
+
+namespace longnet {
+
+ProcessMesh make_process_mesh(std::unique_ptr<Communicator> world, std::int64_t sequence) {
+  const int ranks = world->size(), rank = world->rank();
+  if (sequence < 1 || ranks % sequence != 0) {
+    throw ConfigError("parallel.sequence is " + std::to_string(sequence) + ", but the job has " +
+                      std::to_string(ranks) + (ranks == 1 ? " rank" : " ranks") +
+                      ": start a multiple of parallel.sequence ranks (mpirun -np), or " +
+                      "set parallel.sequence to a divisor of the rank count");
+  }
+  const int row_size = static_cast<int>(sequence);
+  auto row = world->split(rank / row_size);
+  const int ranks_on_host = world->split_by_host()->size();
+  return {std::move(world), std::move(row), rank / row_size, ranks / row_size, ranks_on_host};
+}
+
+}  // namespace longnet

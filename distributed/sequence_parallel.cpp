@@ -1,0 +1,51 @@
+#include "distributed/sequence_parallel.h"
+
+#include "distributed/key_value_exchange.h"
+
+namespace longnet {
+
+SequenceShard SequenceParallel::shard(std::int64_t length) const {
+  const auto layout = even_layout(length, communicator_.size());
+  return {length, layout[static_cast<std::size_t>(communicator_.rank())]};
+}
+
+std::unique_ptr<SequenceAttention> SequenceParallel::attention(const Mixture& mixture, std::int64_t heads,
+                                                               bool causal) {
+  return std::make_unique<SequenceAttention>(*this, mixture, heads, causal);
+}
+
+Communicator* SequenceParallel::group(int size) {
+  auto& group = groups_[size];
+  if (!group) group = communicator_.split(communicator_.rank() / size);
+  return group.get();
+}
+
+const SequenceAttention::Prepared& SequenceAttention::prepare(std::int64_t length) {
+  if (const auto found = prepared_.find(length); found != prepared_.end()) return found->second;
+  Communicator& communicator = parallel_.communicator_;
+  const auto layout = even_layout(length, communicator.size());
+  const Range own = layout[static_cast<std::size_t>(communicator.rank())];
+  auto plan = std::make_shared<AttentionPlan>(plan_attention(mixture_, heads_, causal_, length, own));
+  auto traffic = plan_exchange(*plan, layout, communicator.rank(), parallel_.transport_);
+  ExchangeGroups groups{&communicator, {}};
+  for (const CrossingTraffic& crossing : traffic) {
+    const bool aligned = crossing.transport == Transport::Aligned;
+    groups.aligned.push_back(aligned ? parallel_.group(static_cast<int>(crossing.group.size())) : nullptr);
+  }
+  std::shared_ptr<KeyValueExchange> exchange;
+  if (!traffic.empty()) exchange = make_key_value_exchange(plan, traffic, groups, &parallel_.received_bytes_);
+  return prepared_.emplace(length, Prepared{plan, std::move(traffic), exchange}).first->second;
+}
+
+AttentionOutput SequenceAttention::operator()(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                                              const SequenceShard& shard, const std::optional<at::Tensor>& key_mask) {
+  const Prepared& prepared = prepare(shard.length);
+  return dilated_attention(q, k, v, prepared.plan, key_mask, prepared.exchange);
+}
+
+std::int64_t SequenceAttention::forward_bytes(std::int64_t length, std::int64_t batch, std::int64_t head_width,
+                                              std::int64_t element_size) {
+  return longnet::forward_bytes(prepare(length).traffic, batch, head_width, element_size);
+}
+
+}  // namespace longnet

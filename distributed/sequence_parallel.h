@@ -1,0 +1,77 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+
+#include "core/attention/dilated_attention.h"
+#include "distributed/communicator.h"
+#include "distributed/exchange_plan.h"
+#include "distributed/sequence_shard.h"
+
+namespace longnet {
+
+class SequenceAttention;
+
+/// The ranks that share a sequence, as a model sees them: shards, and attention that works across shards.
+class SequenceParallel {
+ public:
+  /// `communicator` must outlive this object.
+  explicit SequenceParallel(Communicator& communicator, TransportChoice transport = TransportChoice::Automatic)
+      : communicator_(communicator), transport_(transport) {}
+
+  /// What this rank holds of a sequence of `length` tokens.
+  SequenceShard shard(std::int64_t length) const;
+
+  /// An attention for shards of any length. It must not outlive this object.
+  std::unique_ptr<SequenceAttention> attention(const Mixture& mixture, std::int64_t heads, bool causal);
+
+  /// Payload of keys, values and their gradients that has arrived here so far.
+  std::int64_t received_bytes() const { return received_bytes_; }
+
+ private:
+  friend class SequenceAttention;
+
+  /// Ranks in consecutive groups of `size`: this rank's. Made once; collective the first time.
+  Communicator* group(int size);
+
+  Communicator& communicator_;
+  TransportChoice transport_;
+  std::map<int, std::unique_ptr<Communicator>> groups_;
+  std::int64_t received_bytes_ = 0;
+};
+
+/// Dilated attention over a sequence that several ranks share. Collective: all ranks of the sequence call it alike.
+class SequenceAttention {
+ public:
+  SequenceAttention(SequenceParallel& parallel, Mixture mixture, std::int64_t heads, bool causal)
+      : parallel_(parallel), mixture_(std::move(mixture)), heads_(heads), causal_(causal) {}
+
+  /// See dilated_attention. q, k, v: (B, shard.size(), H, D); key_mask: (B, shard.length).
+  AttentionOutput operator()(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const SequenceShard& shard,
+                             const std::optional<at::Tensor>& key_mask = {});
+
+  /// Bytes that a forward pass over a sequence of `length` brings to this rank.
+  std::int64_t forward_bytes(std::int64_t length, std::int64_t batch, std::int64_t head_width,
+                             std::int64_t element_size);
+
+ private:
+  /// What a length needs. Kept, because every layer and step asks for the same.
+  struct Prepared {
+    std::shared_ptr<const AttentionPlan> plan;
+    std::vector<CrossingTraffic> traffic;
+    std::shared_ptr<KeyValueExchange> exchange;  ///< null when no segment crosses
+  };
+  const Prepared& prepare(std::int64_t length);
+
+  SequenceParallel& parallel_;
+  Mixture mixture_;
+  std::int64_t heads_;
+  bool causal_;
+  std::map<std::int64_t, Prepared> prepared_;
+};
+
+}  // namespace longnet

@@ -1,0 +1,190 @@
+// Every operation of a communicator, over dtypes and counts, the empty one included.
+
+#include "distributed/communicator.h"
+
+#include <ATen/ATen.h>
+#include <gtest/gtest.h>
+
+#include "core/error.h"
+#include "distributed/agreement.h"
+#include "distributed/gradient_reduction.h"
+#include "distributed/mpi/mpi_communicator.h"
+#include "distributed/process_mesh.h"
+
+namespace longnet {
+namespace {
+
+constexpr at::ScalarType dtypes[] = {at::kFloat, at::kDouble, at::kBFloat16, at::kLong};
+constexpr std::int64_t counts[] = {0, 1, 10, 1000};
+
+/// Small whole numbers that differ by rank and place: exact in every dtype.
+at::Tensor values(std::int64_t count, int rank, at::ScalarType dtype) {
+  return (at::arange(count, at::kLong) % 7 + rank).to(dtype);
+}
+
+class CommunicatorTest : public testing::Test {
+ protected:
+  std::unique_ptr<Communicator> world = make_mpi_world();
+  int rank = world->rank(), size = world->size();
+};
+
+TEST_F(CommunicatorTest, Broadcasts) {
+  for (const auto dtype : dtypes) {
+    for (const auto count : counts) {
+      auto data = values(count, rank, dtype);
+      world->broadcast(data, size - 1)->wait();
+      EXPECT_TRUE(data.equal(values(count, size - 1, dtype)));
+    }
+  }
+}
+
+TEST_F(CommunicatorTest, ReducesOverAllRanks) {
+  for (const auto dtype : dtypes) {
+    for (const auto count : counts) {
+      auto sum = values(count, rank, dtype), largest = values(count, rank, dtype);
+      world->all_reduce(sum, Reduction::Sum)->wait();
+      world->all_reduce(largest, Reduction::Maximum)->wait();
+      auto expected = at::zeros({count}, dtype);
+      for (int peer = 0; peer < size; ++peer) expected += values(count, peer, dtype);
+      EXPECT_TRUE(sum.equal(expected));
+      EXPECT_TRUE(largest.equal(values(count, size - 1, dtype)));
+    }
+  }
+}
+
+TEST_F(CommunicatorTest, GathersInRankOrder) {
+  for (const auto dtype : dtypes) {
+    for (const auto count : counts) {
+      auto all = at::empty({size, count}, dtype);
+      world->all_gather(all, values(count, rank, dtype))->wait();
+      for (int peer = 0; peer < size; ++peer) EXPECT_TRUE(all[peer].equal(values(count, peer, dtype)));
+    }
+  }
+}
+
+TEST_F(CommunicatorTest, ReduceScatterSumsInRankOrderInTheOutputsDtype) {
+  // 1 + 256 summands of 2^-8 vanish one by one in bfloat16, but not in float32.
+  auto input = at::full({size, 5}, 1.0 / 256, at::kBFloat16), output = at::empty({5}, at::kFloat);
+  if (rank == 0) input.fill_(1);
+  world->reduce_scatter(output, input)->wait();
+  EXPECT_TRUE(output.equal(at::full({5}, 1 + (size - 1) / 256.0, at::kFloat)));
+
+  auto large = at::full({size, 1}, rank == 0 ? 1e16 : 1.0, at::kDouble), sum = at::empty({1}, at::kDouble);
+  world->reduce_scatter(sum, large)->wait();
+  double expected = 1e16;
+  for (int peer = 1; peer < size; ++peer) expected += 1.0;  // each is lost: the order matters
+  EXPECT_EQ(sum.item<double>(), expected);
+}
+
+TEST_F(CommunicatorTest, ExchangesMessagesInTheOrderGiven) {
+  std::vector<Message> sends, receives;
+  for (int peer = 0; peer < size; ++peer) {
+    if (peer == rank) continue;
+    for (int number = 0; number < 3; ++number) {
+      sends.push_back({peer, at::full({number}, 10 * rank + number, at::kBFloat16)});
+      receives.push_back({peer, at::empty({number}, at::kBFloat16)});
+    }
+  }
+  const auto expected = receives;
+  const auto work = world->exchange(sends, receives);
+  while (!work->poll()) {
+  }
+  work->wait();
+  for (std::size_t i = 0; i < expected.size(); ++i) {
+    const auto number = static_cast<std::int64_t>(i % 3);
+    EXPECT_TRUE(expected[i].data.equal(at::full({number}, 10 * expected[i].peer + number, at::kBFloat16)));
+  }
+}
+
+TEST_F(CommunicatorTest, SplitsByColor) {
+  const auto part = world->split(rank % 2);
+  EXPECT_EQ(part->size(), (size + 1 - rank % 2) / 2);
+  EXPECT_EQ(part->rank(), rank / 2);
+  EXPECT_EQ(world->split_by_host()->size(), size) << "the tests run on one host";
+}
+
+TEST_F(CommunicatorTest, SumsInBuckets) {
+  for (const std::int64_t bucket_bytes : {1, 8, 100, 1 << 20}) {
+    auto flat = at::arange(57, at::kDouble) + rank;
+    sum_in_buckets(*world, flat, bucket_bytes);
+    EXPECT_TRUE(flat.equal(at::arange(57, at::kDouble) * size + size * (size - 1) / 2));
+  }
+}
+
+TEST_F(CommunicatorTest, MovesMoreThanTwoGigabytes) {
+  if (size != 2) GTEST_SKIP() << "needs memory: runs with two ranks only";
+  constexpr std::int64_t bytes = (std::int64_t{1} << 31) + 12345;
+  auto data = at::full({bytes}, rank, at::kByte);
+  std::vector<Message> sends, receives;
+  if (rank == 0) {
+    data[bytes - 1] = 77;
+    sends.push_back({1, data});
+  } else {
+    receives.push_back({0, data});
+  }
+  world->exchange(std::move(sends), std::move(receives))->wait();
+  EXPECT_EQ(data[0].item<int>(), 0);
+  EXPECT_EQ(data[bytes / 2].item<int>(), 0);
+  EXPECT_EQ(data[bytes - 1].item<int>(), 77);
+}
+
+TEST_F(CommunicatorTest, GathersMoreThanTwoGigabytes) {
+  if (size != 2) GTEST_SKIP() << "needs memory: runs with two ranks only";
+  constexpr std::int64_t bytes = (std::int64_t{1} << 30) + 4321;
+  auto all = at::empty({2, bytes}, at::kByte);
+  world->all_gather(all, at::full({bytes}, rank + 5, at::kByte))->wait();
+  EXPECT_EQ(all[1][bytes - 1].item<int>(), 6);
+  EXPECT_EQ(all[0][bytes - 1].item<int>(), 5);
+}
+
+TEST_F(CommunicatorTest, RefusesWhatItCannotMove) {
+  EXPECT_THROW(world->all_reduce(at::zeros({4, 4}).t().slice(1, 0, 2), Reduction::Sum), CommunicationError);
+  EXPECT_THROW(world->all_gather(at::zeros({size + 1}), at::zeros({1})), CommunicationError);
+  EXPECT_THROW(world->all_reduce(at::zeros({3}, at::kBool), Reduction::Sum), CommunicationError);
+}
+
+TEST_F(CommunicatorTest, AnMpiErrorIsAnException) {
+  EXPECT_THROW(world->exchange({{size + 5, at::zeros({1})}}, {}), CommunicationError);
+}
+
+TEST_F(CommunicatorTest, AgreementMakesOneErrorOfMany) {
+  EXPECT_NO_THROW(agree(*world, [] {}));
+  try {
+    agree(*world, [] { throw DataError("gone"); });
+    FAIL();
+  } catch (const AgreedError& error) {
+    EXPECT_STREQ(error.what(), "gone") << "a common error is told once";
+    EXPECT_EQ(error.exit_code(), 3);
+  }
+  if (size == 1) return;
+  try {
+    agree(*world, [&] {
+      if (rank == 1) throw ConfigError("mine alone");
+    });
+    FAIL();
+  } catch (const AgreedError& error) {
+    EXPECT_STREQ(error.what(), "rank 1: mine alone");
+    EXPECT_EQ(error.exit_code(), 2);
+  }
+}
+
+TEST_F(CommunicatorTest, RanksMustHoldTheSame) {
+  EXPECT_NO_THROW(require_same(*world, "text", "a\nb"));
+  if (size == 1) return;
+  EXPECT_THROW(require_same(*world, "text", rank == size - 1 ? "a\nc" : "a\nb"), AgreedError);
+}
+
+TEST_F(CommunicatorTest, MeshLaysRanksOutInRows) {
+  if (size == 4) {
+    const auto mesh = make_process_mesh(make_mpi_world(), 2);
+    EXPECT_EQ(mesh.sequence->size(), 2);
+    EXPECT_EQ(mesh.sequence->rank(), rank % 2);
+    EXPECT_EQ(mesh.data_index, rank / 2);
+    EXPECT_EQ(mesh.data_size, 2);
+  }
+  EXPECT_THROW(make_process_mesh(make_mpi_world(), size + 1), ConfigError);
+  EXPECT_THROW(make_process_mesh(make_mpi_world(), 0), ConfigError);
+}
+
+}  // namespace
+}  // namespace longnet

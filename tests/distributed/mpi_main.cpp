@@ -1,0 +1,28 @@
+// The main of tests that run as several ranks: every rank runs every test, and all fail if one does.
+
+#include <gtest/gtest.h>
+#include <mpi.h>
+
+#include "distributed/mpi/mpi_environment.h"
+
+int main(int argc, char** argv) {
+  const longnet::MpiEnvironment mpi(argc, argv);
+  testing::InitGoogleTest(&argc, argv);
+  auto& listeners = testing::UnitTest::GetInstance()->listeners();
+  if (mpi.world_rank() != 0) delete listeners.Release(listeners.default_result_printer());
+
+  /// Prints what a rank other than 0 finds, which nobody would see otherwise.
+  class Failures : public testing::EmptyTestEventListener {
+    void OnTestPartResult(const testing::TestPartResult& result) override {
+      if (!result.failed()) return;
+      const auto* test = testing::UnitTest::GetInstance()->current_test_info();
+      std::fprintf(stderr, "%s: %s:%d: %s\n", test != nullptr ? test->name() : "", result.file_name(),
+                   result.line_number(), result.message());
+    }
+  };
+  if (mpi.world_rank() != 0) listeners.Append(new Failures);
+
+  int failed = RUN_ALL_TESTS();
+  MPI_Allreduce(MPI_IN_PLACE, &failed, 1, MPI_INT, MPI_MAX, MPI_COMM_WORLD);
+  return failed;
+}
