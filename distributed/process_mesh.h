@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstdint>
 #include <memory>
 
 #include "distributed/communicator.h"
@@ -18,7 +19,10 @@ struct ProcessMesh {
   bool is_first() const { return world->rank() == 0; }
 };
 
-/// Lays the world out with `sequence` ranks in a row. Throws ConfigError when the world is no multiple of that.
+/// Throws ConfigError when `ranks` is no multiple of `sequence`.
+void require_mesh(int ranks, std::int64_t sequence);
+
+/// Lays the world out with `sequence` ranks in a row. Throws what require_mesh throws.
 ProcessMesh make_process_mesh(std::unique_ptr<Communicator> world, std::int64_t sequence);
 
 }  // namespace longnet

@@ -1,0 +1,210 @@
+#include "core/configuration/config_section.h"
+
+#include <algorithm>
+#include <charconv>
+#include <numeric>
+#include <sstream>
+
+#include "core/error.h"
+
+namespace longnet {
+namespace {
+
+/// How many letters must be inserted, removed or replaced to turn `a` into `b`.
+std::size_t edit_distance(const std::string& a, const std::string& b) {
+  std::vector<std::size_t> row(b.size() + 1);
+  std::iota(row.begin(), row.end(), std::size_t{0});
+  for (std::size_t i = 1; i <= a.size(); ++i) {
+    std::size_t diagonal = std::exchange(row[0], i);
+    for (std::size_t j = 1; j <= b.size(); ++j) {
+      const std::size_t replaced = diagonal + (a[i - 1] == b[j - 1] ? 0 : 1);
+      diagonal = std::exchange(row[j], std::min({replaced, row[j] + 1, row[j - 1] + 1}));
+    }
+  }
+  return row[b.size()];
+}
+
+/// Whether the digits begin with a zero that does not stand alone: YAML readers disagree about 010.
+bool has_leading_zero(const std::string& text) {
+  const std::size_t first = text.find_first_not_of("+-");
+  return first != std::string::npos && first + 1 < text.size() && text[first] == '0' &&
+         std::isdigit(static_cast<unsigned char>(text[first + 1])) != 0;
+}
+
+template <typename Number>
+std::optional<Number> parse(const std::string& text) {
+  Number value{};
+  const char* begin = text.data() + (text.starts_with('+') ? 1 : 0);
+  const auto [end, error] = std::from_chars(begin, text.data() + text.size(), value);
+  if (error != std::errc() || end != text.data() + text.size()) return {};
+  return value;
+}
+
+std::string shortest(double value) {
+  std::ostringstream text;
+  text << value;
+  return text.str();
+}
+
+}  // namespace
+
+ConfigReader::ConfigReader(const ConfigNode* section, std::string path, std::string parent_place)
+    : section_(section), path_(std::move(path)), place_(section != nullptr ? section->place : std::move(parent_place)) {
+  if (section_ == nullptr) return;
+  if (section_->kind == ConfigNode::Kind::Null) section_ = nullptr;
+  if (section_ != nullptr && section_->kind != ConfigNode::Kind::Map) {
+    throw ConfigError(place_ + ": " + (path_.empty() ? "the configuration" : path_) + " must hold keys and values" +
+                      describe_found(*section_));
+  }
+}
+
+void ConfigReader::fail(const std::string& key, const std::string& what) const {
+  const ConfigNode* node = section_ != nullptr ? section_->find(key) : nullptr;
+  throw ConfigError((node != nullptr ? node->place : place_) + ": " + (path_.empty() ? "" : path_ + ".") + key + " " +
+                    what);
+}
+
+const ConfigNode* ConfigReader::take(const char* key) {
+  known_.emplace_back(key);
+  const ConfigNode* node = section_ != nullptr ? section_->find(key) : nullptr;
+  if (node != nullptr && node->kind == ConfigNode::Kind::Null) fail(key, "has no value; give one or leave the key out");
+  return node;
+}
+
+std::string ConfigReader::describe_found(const ConfigNode& node) {
+  switch (node.kind) {
+    case ConfigNode::Kind::Scalar:
+      return ", not '" + node.text + "'";
+    case ConfigNode::Kind::Sequence:
+      return ", not a list";
+    case ConfigNode::Kind::Map:
+      return ", not keys and values";
+    default:
+      return ", not empty";
+  }
+}
+
+std::int64_t ConfigReader::whole_number(const char* key, const ConfigNode& node) const {
+  const bool plain = node.kind == ConfigNode::Kind::Scalar && !node.quoted;
+  if (plain && has_leading_zero(node.text)) fail(key, "must not begin with a zero: '" + node.text + "'");
+  const auto value = plain ? parse<std::int64_t>(node.text) : std::nullopt;
+  if (!value) fail(key, "must be a whole number" + describe_found(node));
+  return *value;
+}
+
+double ConfigReader::number(const char* key, const ConfigNode& node) const {
+  const bool plain = node.kind == ConfigNode::Kind::Scalar && !node.quoted;
+  if (plain && has_leading_zero(node.text)) fail(key, "must not begin with a zero: '" + node.text + "'");
+  const auto value = plain ? parse<double>(node.text) : std::nullopt;
+  if (!value || *value - *value != 0) fail(key, "must be a number" + describe_found(node));
+  return *value;
+}
+
+std::string ConfigReader::word(const char* key, const ConfigNode& node) const {
+  if (node.kind != ConfigNode::Kind::Scalar) fail(key, "must be a text" + describe_found(node));
+  return node.text;
+}
+
+void ConfigReader::check(const char* key, double value, const Bounds& bounds) const {
+  if (value < bounds.low || (bounds.low_excluded && value == bounds.low)) {
+    fail(key, "is " + shortest(value) + ": it must be " + (bounds.low_excluded ? "above " : "at least ") +
+                  shortest(bounds.low));
+  }
+  if (value > bounds.high || (bounds.high_excluded && value == bounds.high)) {
+    fail(key, "is " + shortest(value) + ": it must be " + (bounds.high_excluded ? "below " : "at most ") +
+                  shortest(bounds.high));
+  }
+}
+
+void ConfigReader::operator()(const char* key, std::int64_t& value, Bounds bounds) {
+  if (const ConfigNode* node = take(key)) value = whole_number(key, *node);
+  check(key, static_cast<double>(value), bounds);
+}
+
+void ConfigReader::operator()(const char* key, double& value, Bounds bounds) {
+  if (const ConfigNode* node = take(key)) value = number(key, *node);
+  check(key, value, bounds);
+}
+
+void ConfigReader::operator()(const char* key, bool& value) {
+  const ConfigNode* node = take(key);
+  if (node == nullptr) return;
+  const bool plain = node->kind == ConfigNode::Kind::Scalar && !node->quoted;
+  if (!plain || (node->text != "true" && node->text != "false"))
+    fail(key, "must be true or false" + describe_found(*node));
+  value = node->text == "true";
+}
+
+void ConfigReader::operator()(const char* key, std::string& value) {
+  if (const ConfigNode* node = take(key)) value = word(key, *node);
+}
+
+void ConfigReader::operator()(const char* key, std::vector<std::string>& value) {
+  const ConfigNode* node = take(key);
+  if (node == nullptr) return;
+  value.clear();
+  if (node->kind == ConfigNode::Kind::Sequence) {
+    for (const auto& item : node->items) value.push_back(word(key, item));
+  } else {
+    value.push_back(word(key, *node));
+  }
+}
+
+void ConfigReader::operator()(const char* key, std::vector<std::int64_t>& value) {
+  const ConfigNode* node = take(key);
+  if (node == nullptr) return;
+  if (node->kind != ConfigNode::Kind::Sequence) fail(key, "must be a list of whole numbers" + describe_found(*node));
+  value.clear();
+  for (const auto& item : node->items) value.push_back(whole_number(key, item));
+}
+
+void ConfigReader::operator()(const char* key, std::array<double, 2>& value, Bounds bounds) {
+  const ConfigNode* node = take(key);
+  if (node == nullptr) return;
+  if (node->kind != ConfigNode::Kind::Sequence || node->items.size() != 2) {
+    fail(key, "must be a list of two numbers" + describe_found(*node));
+  }
+  for (std::size_t i = 0; i < 2; ++i) {
+    value[i] = number(key, node->items[i]);
+    check(key, value[i], bounds);
+  }
+}
+
+void ConfigReader::operator()(const char* key, std::optional<std::int64_t>& value, Bounds bounds) {
+  const ConfigNode* node = take(key);
+  if (node == nullptr) return;
+  if (node->kind == ConfigNode::Kind::Scalar && node->text == "auto") {
+    value.reset();
+    return;
+  }
+  value = whole_number(key, *node);
+  check(key, static_cast<double>(*value), bounds);
+}
+
+ConfigReader ConfigReader::section(const char* key) {
+  known_.emplace_back(key);
+  const ConfigNode* node = section_ != nullptr ? section_->find(key) : nullptr;
+  return {node, path_.empty() ? key : path_ + "." + key, place_};
+}
+
+void ConfigReader::require(const char* key) {
+  if (section_ == nullptr || section_->find(key) == nullptr) fail(key, "is missing: it has no default");
+}
+
+void ConfigReader::finish() const {
+  if (section_ == nullptr) return;
+  for (const auto& entry : section_->entries) {
+    if (std::find(known_.begin(), known_.end(), entry.key) != known_.end()) continue;
+    const auto nearest = std::min_element(known_.begin(), known_.end(), [&](const auto& a, const auto& b) {
+      return edit_distance(entry.key, a) < edit_distance(entry.key, b);
+    });
+    std::string hint;
+    if (nearest != known_.end() &&
+        edit_distance(entry.key, *nearest) <= std::max<std::size_t>(2, entry.key.size() / 3)) {
+      hint = "; did you mean '" + *nearest + "'?";
+    }
+    throw ConfigError(entry.place + ": unknown key '" + (path_.empty() ? "" : path_ + ".") + entry.key + "'" + hint);
+  }
+}
+
+}  // namespace longnet

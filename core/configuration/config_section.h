@@ -1,0 +1,123 @@
+#pragma once
+
+#include <array>
+#include <concepts>
+#include <cstdint>
+#include <limits>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "core/configuration/config_node.h"
+
+/// How a section of the configuration becomes a struct, and back. A section is described once, as a function template
+///
+///     template <typename Fields> void describe(Fields& field, Struct& value) { field("key", value.member,
+///     at_least(1)); ... }
+///
+/// that ConfigReader and ConfigWriter run through. A member's first value is the key's default.
+namespace longnet {
+
+/// What a number may be.
+struct Bounds {
+  double low = -std::numeric_limits<double>::infinity();
+  double high = std::numeric_limits<double>::infinity();
+  bool low_excluded = false;
+  bool high_excluded = false;
+};
+inline Bounds at_least(double low) {
+  return {low, std::numeric_limits<double>::infinity()};
+}
+inline Bounds above(double low) {
+  return {low, std::numeric_limits<double>::infinity(), true};
+}
+inline Bounds from_zero_to_below(double high) {
+  return {0, high, false, true};
+}
+
+/// The names of an enumeration's values in the configuration: specialize `static constexpr std::array<std::pair<const
+/// char*, Enum>, n> names`.
+template <typename Enum>
+struct ConfigNames;
+
+template <typename T>
+concept ConfigEnum = requires {
+  ConfigNames<T>::names;
+};
+
+/// Reads a section and refuses what it does not know.
+class ConfigReader {
+ public:
+  /// `path` is the section's own key path, empty for the root. A missing or empty section has all defaults.
+  ConfigReader(const ConfigNode* section, std::string path, std::string parent_place);
+
+  void operator()(const char* key, std::int64_t& value, Bounds bounds = {});
+  void operator()(const char* key, double& value, Bounds bounds = {});
+  void operator()(const char* key, bool& value);
+  void operator()(const char* key, std::string& value);
+  /// A list of texts; one text stands for a list of one.
+  void operator()(const char* key, std::vector<std::string>& value);
+  void operator()(const char* key, std::vector<std::int64_t>& value);
+  void operator()(const char* key, std::array<double, 2>& value, Bounds bounds = {});
+  /// A number, or the word `auto`, which is the empty value.
+  void operator()(const char* key, std::optional<std::int64_t>& value, Bounds bounds = {});
+  template <ConfigEnum Enum>
+  void operator()(const char* key, Enum& value) {
+    const ConfigNode* node = take(key);
+    if (node == nullptr) return;
+    std::string known;
+    for (const auto& [name, candidate] : ConfigNames<Enum>::names) {
+      if (node->kind == ConfigNode::Kind::Scalar && node->text == name) {
+        value = candidate;
+        return;
+      }
+      known += (known.empty() ? "" : ", ") + std::string(name);
+    }
+    fail(key, "must be one of " + known + describe_found(*node));
+  }
+
+  /// A section inside this one.
+  ConfigReader section(const char* key);
+  /// Fails unless the key is there.
+  void require(const char* key);
+  /// Fails when a key was given that nothing has asked for.
+  void finish() const;
+  /// Throws ConfigError with the place and the path of `key`.
+  [[noreturn]] void fail(const std::string& key, const std::string& what) const;
+
+ private:
+  const ConfigNode* take(const char* key);
+  std::int64_t whole_number(const char* key, const ConfigNode& node) const;
+  double number(const char* key, const ConfigNode& node) const;
+  std::string word(const char* key, const ConfigNode& node) const;
+  void check(const char* key, double value, const Bounds& bounds) const;
+  static std::string describe_found(const ConfigNode& node);
+
+  const ConfigNode* section_;
+  std::string path_;
+  std::string place_;
+  std::vector<std::string> known_;
+};
+
+/// Writes a section as JSON, in the order described.
+class ConfigWriter {
+ public:
+  template <typename T, typename... Limits>
+  void operator()(const char* key, const T& value, Limits...) {
+    if constexpr (ConfigEnum<T>) {
+      for (const auto& [name, candidate] : ConfigNames<T>::names) {
+        if (candidate == value) json[key] = name;
+      }
+    } else if constexpr (std::same_as<T, std::optional<std::int64_t>>) {
+      json[key] = value ? nlohmann::ordered_json(*value) : nlohmann::ordered_json("auto");
+    } else {
+      json[key] = value;
+    }
+  }
+
+  nlohmann::ordered_json json = nlohmann::ordered_json::object();
+};
+
+}  // namespace longnet

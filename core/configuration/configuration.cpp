@@ -1,0 +1,172 @@
+#include "core/configuration/configuration.h"
+
+#include <yaml-cpp/yaml.h>
+
+#include "core/error.h"
+
+namespace longnet {
+
+template <>
+struct ConfigNames<DataType> {
+  static constexpr std::array<std::pair<const char*, DataType>, 3> names{
+      {{"text", DataType::Text}, {"fasta", DataType::Fasta}, {"tokens", DataType::Tokens}}};
+};
+
+template <>
+struct ConfigNames<ParallelConfig::Transport> {
+  using Transport = ParallelConfig::Transport;
+  static constexpr std::array<std::pair<const char*, Transport>, 3> names{
+      {{"auto", Transport::Automatic}, {"aligned", Transport::Aligned}, {"unaligned", Transport::Unaligned}}};
+};
+
+template <>
+struct ConfigNames<OptimizerConfig::Type> {
+  static constexpr std::array<std::pair<const char*, OptimizerConfig::Type>, 1> names{
+      {{"adamw", OptimizerConfig::Type::AdamW}}};
+};
+
+template <>
+struct ConfigNames<OptimizerConfig::Schedule> {
+  using Schedule = OptimizerConfig::Schedule;
+  static constexpr std::array<std::pair<const char*, Schedule>, 3> names{
+      {{"constant", Schedule::Constant}, {"cosine", Schedule::Cosine}, {"polynomial", Schedule::Polynomial}}};
+};
+
+template <>
+struct ConfigNames<Precision> {
+  static constexpr std::array<std::pair<const char*, Precision>, 3> names{
+      {{"fp32", Precision::Float32}, {"bf16", Precision::BFloat16}, {"fp64", Precision::Float64}}};
+};
+
+namespace {
+
+template <typename Fields>
+void describe(Fields& field, DataConfig& data) {
+  field("type", data.type);
+  field("train", data.train);
+  field("validation", data.validation);
+  field("validation_fraction", data.validation_fraction, from_zero_to_below(1));
+  field("sequence_length", data.sequence_length, at_least(1));
+}
+
+template <typename Fields>
+void describe(Fields& field, ParallelConfig& parallel) {
+  field("sequence", parallel.sequence, at_least(1));
+  field("threads", parallel.threads, at_least(1));
+  field("transport", parallel.transport);
+}
+
+template <typename Fields>
+void describe(Fields& field, OptimizerConfig& optimizer) {
+  field("type", optimizer.type);
+  field("learning_rate", optimizer.learning_rate, at_least(0));
+  field("betas", optimizer.betas, from_zero_to_below(1));
+  field("epsilon", optimizer.epsilon, above(0));
+  field("weight_decay", optimizer.weight_decay, at_least(0));
+  field("schedule", optimizer.schedule);
+  field("warmup_steps", optimizer.warmup_steps, at_least(0));
+  field("final_learning_rate", optimizer.final_learning_rate, at_least(0));
+  field("power", optimizer.power, above(0));
+  field("clip_norm", optimizer.clip_norm, at_least(0));
+}
+
+template <typename Fields>
+void describe(Fields& field, TrainingConfig& training) {
+  field("steps", training.steps, at_least(1));
+  field("batch_size", training.batch_size, at_least(1));
+  field("micro_batch_size", training.micro_batch_size, at_least(1));
+  field("precision", training.precision);
+  field("recompute", training.recompute);
+  field("seed", training.seed, at_least(0));
+  field("skipped_steps_limit", training.skipped_steps_limit, at_least(1));
+  field("evaluate_every_steps", training.evaluate_every_steps, at_least(0));
+  field("evaluation_sequences", training.evaluation_sequences, at_least(1));
+}
+
+template <typename Fields>
+void describe(Fields& field, CheckpointConfig& checkpoint) {
+  field("every_steps", checkpoint.every_steps, at_least(0));
+  field("keep", checkpoint.keep, at_least(1));
+}
+
+template <typename Fields>
+void describe(Fields& field, LoggingConfig& logging) {
+  field("every_steps", logging.every_steps, at_least(1));
+  field("tensorboard", logging.tensorboard);
+}
+
+template <typename Section>
+void read(ConfigReader& root, const char* key, Section& section, std::initializer_list<const char*> required = {}) {
+  auto reader = root.section(key);
+  for (const char* name : required) reader.require(name);
+  describe(reader, section);
+  reader.finish();
+}
+
+template <typename Section>
+nlohmann::ordered_json written(Section section) {
+  ConfigWriter writer;
+  describe(writer, section);
+  return writer.json;
+}
+
+void emit(YAML::Emitter& out, const nlohmann::ordered_json& json) {
+  if (json.is_object()) {
+    out << YAML::BeginMap;
+    for (const auto& [key, value] : json.items()) {
+      out << YAML::Key << key << YAML::Value;
+      emit(out, value);
+    }
+    out << YAML::EndMap;
+  } else if (json.is_array()) {
+    out << YAML::Flow << YAML::BeginSeq;
+    for (const auto& value : json) emit(out, value);
+    out << YAML::EndSeq;
+  } else if (json.is_string()) {
+    out << json.get<std::string>();
+  } else {
+    out << json.dump();
+  }
+}
+
+}  // namespace
+
+Configuration load_configuration(const std::filesystem::path& path, const std::vector<std::string>& assignments) {
+  ConfigNode tree = load_config_node(path);
+  for (const auto& assignment : assignments) assign(tree, assignment);
+
+  Configuration configuration;
+  ConfigReader root(&tree, "", path.string());
+  root.require("run");
+  root("run", configuration.run);
+  root.require("model");
+  root.section("model");
+  configuration.model = *tree.find("model");
+  read(root, "data", configuration.data, {"train", "sequence_length"});
+  read(root, "parallel", configuration.parallel);
+  read(root, "optimizer", configuration.optimizer);
+  read(root, "training", configuration.training, {"steps"});
+  read(root, "checkpoint", configuration.checkpoint);
+  read(root, "logging", configuration.logging);
+  root.finish();
+  return configuration;
+}
+
+nlohmann::ordered_json to_json(const Configuration& configuration, const nlohmann::ordered_json& model) {
+  return {{"run", configuration.run},
+          {"model", model},
+          {"data", written(configuration.data)},
+          {"parallel", written(configuration.parallel)},
+          {"optimizer", written(configuration.optimizer)},
+          {"training", written(configuration.training)},
+          {"checkpoint", written(configuration.checkpoint)},
+          {"logging", written(configuration.logging)}};
+}
+
+std::string to_yaml(const nlohmann::ordered_json& configuration) {
+  YAML::Emitter out;
+  emit(out, configuration);
+  return std::string(out.c_str()) + "\n";
+}
+
+}  // namespace longnet

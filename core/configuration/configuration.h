@@ -1,0 +1,90 @@
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "core/configuration/config_node.h"
+#include "core/configuration/config_section.h"
+
+/// The sections of a configuration file that do not depend on the model. docs/configuration.md lists all keys.
+namespace longnet {
+
+enum class DataType { Text, Fasta, Tokens };
+
+struct DataConfig {
+  DataType type = DataType::Text;
+  std::vector<std::string> train;       ///< files, folders, globs
+  std::vector<std::string> validation;  ///< the same; else the end of `train` is held out
+  double validation_fraction = 0.05;
+  std::int64_t sequence_length = 0;
+};
+
+struct ParallelConfig {
+  std::optional<std::int64_t> sequence;  ///< ranks that share a sequence; automatic: all
+  std::optional<std::int64_t> threads;   ///< of each rank; automatic: the host's cores divided by its ranks
+  enum class Transport { Automatic, Aligned, Unaligned } transport = Transport::Automatic;
+};
+
+struct OptimizerConfig {
+  enum class Type { AdamW } type = Type::AdamW;
+  double learning_rate = 6e-4;
+  std::array<double, 2> betas{0.9, 0.98};
+  double epsilon = 1e-8;
+  double weight_decay = 0.01;
+  enum class Schedule { Constant, Cosine, Polynomial } schedule = Schedule::Cosine;
+  std::int64_t warmup_steps = 0;
+  double final_learning_rate = 0;
+  double power = 1;      ///< of the polynomial schedule
+  double clip_norm = 0;  ///< 0: no clipping
+};
+
+enum class Precision { Float32, BFloat16, Float64 };
+
+struct TrainingConfig {
+  std::int64_t steps = 0;
+  std::int64_t batch_size = 1;        ///< sequences a step over all ranks
+  std::int64_t micro_batch_size = 1;  ///< sequences a forward pass of one rank
+  Precision precision = Precision::Float32;
+  bool recompute = false;
+  std::int64_t seed = 1;
+  std::int64_t skipped_steps_limit = 10;  ///< non-finite steps in a row that end the training
+  std::int64_t evaluate_every_steps = 0;  ///< 0: never
+  std::int64_t evaluation_sequences = 8;
+};
+
+struct CheckpointConfig {
+  std::int64_t every_steps = 0;  ///< 0: at the end only
+  std::int64_t keep = 3;
+};
+
+struct LoggingConfig {
+  std::int64_t every_steps = 1;
+  bool tensorboard = true;
+};
+
+struct Configuration {
+  std::string run;
+  ConfigNode model;  ///< read by the model that its key `type` names
+  DataConfig data;
+  ParallelConfig parallel;
+  OptimizerConfig optimizer;
+  TrainingConfig training;
+  CheckpointConfig checkpoint;
+  LoggingConfig logging;
+};
+
+/// Reads a file and applies the `--set` assignments. Throws ConfigError with the place of what is wrong.
+Configuration load_configuration(const std::filesystem::path& path, const std::vector<std::string>& assignments);
+
+/// The whole configuration with all defaults filled in. `model` is the model's own section.
+nlohmann::ordered_json to_json(const Configuration& configuration, const nlohmann::ordered_json& model);
+
+/// The same as YAML, as it could be given to load_configuration.
+std::string to_yaml(const nlohmann::ordered_json& configuration);
+
+}  // namespace longnet

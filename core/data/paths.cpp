@@ -1,0 +1,56 @@
+#include "core/data/paths.h"
+
+#include <glob.h>
+
+#include <algorithm>
+
+#include "core/error.h"
+
+namespace longnet {
+namespace {
+
+namespace fs = std::filesystem;
+
+std::vector<fs::path> files_below(const fs::path& folder) {
+  std::vector<fs::path> files;
+  for (const auto& entry : fs::recursive_directory_iterator(folder, fs::directory_options::skip_permission_denied)) {
+    if (entry.is_regular_file() && entry.file_size() > 0) files.push_back(entry.path());
+  }
+  std::sort(files.begin(), files.end());
+  return files;
+}
+
+std::vector<fs::path> files_matching(const std::string& pattern) {
+  glob_t matches = {};
+  std::vector<fs::path> files;
+  if (::glob(pattern.c_str(), 0, nullptr, &matches) == 0) {
+    for (std::size_t i = 0; i < matches.gl_pathc; ++i) {
+      const fs::path path = matches.gl_pathv[i];
+      if (fs::is_regular_file(path) && fs::file_size(path) > 0) files.push_back(path);
+    }
+  }
+  ::globfree(&matches);
+  return files;
+}
+
+std::vector<fs::path> expand(const std::string& pattern) {
+  if (fs::is_directory(pattern)) return files_below(pattern);
+  if (!fs::exists(pattern)) return files_matching(pattern);
+  if (fs::is_regular_file(pattern) && fs::file_size(pattern) == 0) throw DataError(pattern + ": the file is empty");
+  return {pattern};
+}
+
+}  // namespace
+
+std::vector<fs::path> expand_paths(const std::vector<std::string>& patterns) {
+  std::vector<fs::path> files;
+  for (const std::string& pattern : patterns) {
+    const auto matches = expand(pattern);
+    if (matches.empty())
+      throw DataError(pattern + ": no such file, no folder with files, and no glob that matches one");
+    files.insert(files.end(), matches.begin(), matches.end());
+  }
+  return files;
+}
+
+}  // namespace longnet

@@ -1,0 +1,82 @@
+#include "core/files/event_file.h"
+
+#include <unistd.h>
+
+#include <array>
+#include <chrono>
+#include <cstring>
+
+#include "core/error.h"
+#include "core/files/tensorboard.pb.h"
+
+namespace longnet {
+namespace {
+
+constexpr std::array<std::uint32_t, 256> crc_table = [] {
+  std::array<std::uint32_t, 256> table{};
+  for (std::uint32_t byte = 0; byte < 256; ++byte) {
+    std::uint32_t value = byte;
+    for (int bit = 0; bit < 8; ++bit) value = (value >> 1) ^ ((value & 1) != 0 ? 0x82F63B78U : 0U);
+    table[byte] = value;
+  }
+  return table;
+}();
+
+/// TensorBoard stores checksums rotated and shifted, so that a checksum of data that hold checksums stays useful.
+std::uint32_t masked(std::uint32_t crc) {
+  return ((crc >> 15) | (crc << 17)) + 0xA282EAD8U;
+}
+
+template <typename Integer>
+std::string bytes_of(Integer value) {
+  std::string bytes(sizeof value, '\0');
+  std::memcpy(bytes.data(), &value, sizeof value);
+  return bytes;
+}
+
+double now() {
+  return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
+}
+
+std::filesystem::path file_name() {
+  std::array<char, 256> host{};
+  ::gethostname(host.data(), host.size() - 1);
+  return "events.out.tfevents." + std::to_string(static_cast<std::int64_t>(now())) + "." + host.data() + "." +
+         std::to_string(::getpid());
+}
+
+}  // namespace
+
+std::uint32_t crc32c(const std::string& data) {
+  std::uint32_t crc = 0xFFFFFFFFU;
+  for (const char byte : data) crc = (crc >> 8) ^ crc_table[(crc ^ static_cast<unsigned char>(byte)) & 0xFFU];
+  return crc ^ 0xFFFFFFFFU;
+}
+
+EventFile::EventFile(const std::filesystem::path& folder)
+    : path_(folder / file_name()), out_(path_, std::ios::binary | std::ios::app) {
+  tensorboard::Event event;
+  event.set_wall_time(now());
+  event.set_file_version("brain.Event:2");
+  write_record(event.SerializeAsString());
+}
+
+void EventFile::write(std::int64_t step, const std::vector<std::pair<std::string, double>>& scalars) {
+  tensorboard::Event event;
+  event.set_wall_time(now());
+  event.set_step(step);
+  for (const auto& [tag, value] : scalars) {
+    auto* entry = event.mutable_summary()->add_value();
+    entry->set_tag(tag);
+    entry->set_simple_value(static_cast<float>(value));
+  }
+  write_record(event.SerializeAsString());
+}
+
+void EventFile::write_record(const std::string& data) {
+  const std::string length = bytes_of<std::uint64_t>(data.size());
+  out_ << length << bytes_of(masked(crc32c(length))) << data << bytes_of(masked(crc32c(data))) << std::flush;
+  if (!out_) throw Error(path_.string() + ": cannot be written");
+}
+
+}  // namespace longnet

@@ -1,0 +1,73 @@
+#include "core/layers/dropout.h"
+
+#include <ATen/ATen.h>
+#include <ATen/Dispatch.h>
+#include <ATen/OpMathType.h>
+#include <ATen/Parallel.h>
+#include <ATen/core/PhiloxRNGEngine.h>
+#include <torch/csrc/autograd/custom_function.h>
+
+#include <cmath>
+
+#include "core/random.h"
+
+namespace longnet {
+namespace {
+
+/// x with the site's mask applied. Each row draws from a Philox stream of its own: key = where in the run, counter =
+/// (sample, position, channel).
+at::Tensor masked(const at::Tensor& x, double rate, const DropoutSite& site) {
+  const auto input = x.contiguous();
+  auto output = at::empty_like(input);
+  const std::int64_t rows = input.size(1), channels = input.size(2);
+  const auto draws = static_cast<std::uint64_t>((channels + 3) / 4);  // a draw makes four numbers
+  const auto key = hash({site.seed, static_cast<std::uint64_t>(site.step), static_cast<std::uint64_t>(site.layer),
+                         static_cast<std::uint64_t>(site.site)});
+  const auto threshold = static_cast<std::uint32_t>(std::min(rate * 4294967296.0, 4294967295.0));
+  AT_DISPATCH_FLOATING_TYPES_AND(at::kBFloat16, input.scalar_type(), "dropout", [&] {
+    const auto keep = static_cast<at::opmath_type<scalar_t>>(1 / (1 - rate));
+    const scalar_t* from = input.const_data_ptr<scalar_t>();
+    scalar_t* to = output.data_ptr<scalar_t>();
+    at::parallel_for(0, input.size(0) * rows, 16, [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t row = begin; row < end; ++row) {
+        const auto sample = static_cast<std::uint64_t>(site.samples[static_cast<std::size_t>(row / rows)]);
+        const auto position = static_cast<std::uint64_t>(site.first_position + row % rows);
+        at::Philox4_32 random(key, sample, position * draws);
+        for (std::int64_t channel = row * channels; channel < (row + 1) * channels; ++channel) {
+          to[channel] = random() < threshold ? scalar_t(0) : static_cast<scalar_t>(from[channel] * keep);
+        }
+      }
+    });
+  });
+  return output;
+}
+
+struct Context : torch::CustomClassHolder {
+  Context(double rate_, DropoutSite site_) : rate(rate_), site(std::move(site_)) {}
+  double rate;
+  DropoutSite site;
+};
+
+class Dropout : public torch::autograd::Function<Dropout> {
+ public:
+  static at::Tensor forward(torch::autograd::AutogradContext* ctx, const at::Tensor& x,
+                            const c10::intrusive_ptr<Context>& context) {
+    ctx->saved_data["context"] = c10::IValue::make_capsule(context);
+    return masked(x, context->rate, context->site);
+  }
+
+  static torch::autograd::variable_list backward(torch::autograd::AutogradContext* ctx,
+                                                 const torch::autograd::variable_list& gradients) {
+    const auto context = c10::static_intrusive_pointer_cast<Context>(ctx->saved_data["context"].toCapsule());
+    return {masked(gradients[0], context->rate, context->site), at::Tensor()};
+  }
+};
+
+}  // namespace
+
+at::Tensor dropout(const at::Tensor& x, double rate, const DropoutSite& site) {
+  if (rate == 0) return x;
+  return Dropout::apply(x, c10::make_intrusive<Context>(rate, site));
+}
+
+}  // namespace longnet

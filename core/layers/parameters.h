@@ -1,0 +1,55 @@
+#pragma once
+
+#include <ATen/core/Generator.h>
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+namespace longnet {
+
+/// Fills a new parameter, given as float64, so that a model starts from the same values in every precision.
+using Initializer = std::function<void(at::Tensor& value, at::Generator generator)>;
+
+Initializer constant(double value);
+Initializer uniform(double bound);  ///< in +-bound
+Initializer normal(double standard_deviation);
+
+struct Parameter {
+  std::string name;
+  at::Tensor value;
+};
+
+/// The parameters of a model and their gradients, each in one flat piece of memory. Parameters are views of it, so that
+/// a sum over ranks, a norm or a checkpoint shard takes slices of one tensor.
+class ParameterSet {
+ public:
+  /// Values depend on the seed and on the order in which parameters are added, on nothing else.
+  ParameterSet(at::ScalarType dtype, std::uint64_t seed) : dtype_(dtype), seed_(seed) {}
+  ParameterSet(const ParameterSet&) = delete;
+  ParameterSet& operator=(const ParameterSet&) = delete;
+
+  /// A new parameter. The handle stays valid; its memory moves once, in flatten().
+  at::Tensor add(const std::string& name, std::vector<std::int64_t> shape, const Initializer& initialize);
+
+  /// Moves all parameters into flat memory and gives each a gradient there, of zeros. Call once, after the last add().
+  void flatten();
+
+  const std::vector<Parameter>& list() const { return list_; }
+  at::ScalarType dtype() const { return dtype_; }
+  std::int64_t count() const { return values_.numel(); }
+
+  const at::Tensor& values() const { return values_; }        ///< (count)
+  const at::Tensor& gradients() const { return gradients_; }  ///< (count)
+
+ private:
+  at::ScalarType dtype_;
+  std::uint64_t seed_;
+  std::vector<Parameter> list_;
+  at::Tensor values_;
+  at::Tensor gradients_;
+};
+
+}  // namespace longnet

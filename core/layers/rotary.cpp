@@ -1,0 +1,24 @@
+#include "core/layers/rotary.h"
+
+#include <ATen/ATen.h>
+
+#include <cmath>
+
+namespace longnet {
+
+at::Tensor rotary_rotations(Range positions, std::int64_t head_width, at::ScalarType dtype) {
+  const auto position = at::arange(positions.begin, positions.end, at::kDouble);
+  const auto pair = at::arange(0, head_width, 2, at::kDouble);
+  const auto frequency = (pair * (-std::log(10000.0) / static_cast<double>(head_width))).exp();
+  const auto angle = position.unsqueeze(1) * frequency;
+  const auto rotations = at::polar(at::ones_like(angle), angle).unsqueeze(1);
+  return dtype == at::kDouble ? rotations : rotations.to(at::kComplexFloat);
+}
+
+at::Tensor rotate(const at::Tensor& x, const at::Tensor& rotations) {
+  const auto wide = x.scalar_type() == at::kDouble ? x : x.to(at::kFloat);
+  const auto pairs = at::view_as_complex(wide.unflatten(-1, {-1, 2}).contiguous());
+  return at::view_as_real(pairs * rotations).flatten(-2).to(x.scalar_type());
+}
+
+}  // namespace longnet

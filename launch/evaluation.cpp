@@ -1,0 +1,32 @@
+#include "launch/evaluation.h"
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+
+#include "distributed/agreement.h"
+
+namespace longnet {
+
+EvaluationResult evaluate(Job& job, std::int64_t length, std::int64_t tokens) {
+  const at::NoGradGuard no_gradient;
+  const TokenDataset& data = job.data.validation;
+  agree(*job.mesh.world, [&] { data.require_window(length); });
+  const std::int64_t windows = std::min(data.windows(length), (tokens + length - 1) / length);
+  Pass pass;
+  pass.dtype = job.activation_dtype();
+
+  auto sums = at::zeros({2}, at::kDouble);  // loss, tokens
+  for (std::int64_t window = job.mesh.data_index; window < windows; window += job.mesh.data_size) {
+    const SequenceShard shard = job.parallel->shard(length);
+    const auto slice = data.window(window, length, shard.own);
+    const auto loss = job.model->loss({slice.tokens.unsqueeze(0), slice.targets.unsqueeze(0), {window}, shard}, pass);
+    sums[0] += loss.sum.to(at::kDouble);
+    sums[1] += static_cast<double>(shard.size());
+  }
+  job.mesh.world->all_reduce(sums, Reduction::Sum)->wait();
+  const double count = sums[1].item<double>();
+  return {static_cast<std::int64_t>(count), sums[0].item<double>() / count};
+}
+
+}  // namespace longnet

@@ -1,0 +1,109 @@
+#include "launch/job.h"
+
+#include <ATen/Parallel.h>
+
+#include <algorithm>
+#include <optional>
+#include <thread>
+
+#include "core/error.h"
+#include "distributed/agreement.h"
+#include "launch/version.h"
+#include "models/registry.h"
+
+namespace longnet {
+namespace {
+
+at::ScalarType parameter_dtype(Precision precision) {
+  return precision == Precision::Float64 ? at::kDouble : at::kFloat;
+}
+
+TransportChoice transport_choice(ParallelConfig::Transport transport) {
+  switch (transport) {
+    case ParallelConfig::Transport::Aligned:
+      return TransportChoice::Aligned;
+    case ParallelConfig::Transport::Unaligned:
+      return TransportChoice::Unaligned;
+    default:
+      return TransportChoice::Automatic;
+  }
+}
+
+std::int64_t sequence_ranks(const Configuration& configuration, int ranks) {
+  return configuration.parallel.sequence.value_or(ranks);
+}
+
+void check_batch(const TrainingConfig& training, std::int64_t data_ranks) {
+  const std::int64_t whole = data_ranks * training.micro_batch_size;
+  if (training.batch_size % whole == 0) return;
+  throw ConfigError("training.batch_size is " + std::to_string(training.batch_size) + ", which is no multiple of " +
+                    std::to_string(whole) + ": " + std::to_string(data_ranks) +
+                    " data-parallel groups of ranks times " + "training.micro_batch_size " +
+                    std::to_string(training.micro_batch_size));
+}
+
+/// LibTorch falls to one thread under mpirun; the number is set from what the ranks of a host can share.
+int set_threads(const ParallelConfig& parallel, int ranks_on_host) {
+  const int cores = static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
+  const int threads = static_cast<int>(parallel.threads.value_or(std::max(1, cores / ranks_on_host)));
+  at::set_num_threads(threads);
+  return at::get_num_threads();
+}
+
+/// Opens the data on all ranks. The first rank goes ahead, because it may have files to convert for all.
+TokenData open_data(Communicator& world, const Configuration& configuration, std::int64_t vocabulary) {
+  std::optional<TokenData> data;
+  const auto open = [&] {
+    data.emplace(open_token_data(configuration.data, vocabulary, std::filesystem::path(configuration.run) / "cache"));
+  };
+  agree(world, [&] {
+    if (world.rank() == 0) open();
+  });
+  agree(world, open);
+  require_same(world, "data", data->fingerprint);
+  return std::move(*data);
+}
+
+}  // namespace
+
+at::ScalarType Job::activation_dtype() const {
+  switch (configuration.training.precision) {
+    case Precision::BFloat16:
+      return at::kBFloat16;
+    case Precision::Float64:
+      return at::kDouble;
+    default:
+      return at::kFloat;
+  }
+}
+
+Job start_job(std::unique_ptr<Communicator> world, const JobOptions& options) {
+  Configuration configuration;
+  ModelSpecification model;
+  agree(*world, [&] {
+    configuration = load_configuration(options.config, options.assignments);
+    model = specify_model(configuration.model);
+    const std::int64_t sequence = sequence_ranks(configuration, world->size());
+    require_mesh(world->size(), sequence);
+    check_batch(configuration.training, world->size() / sequence);
+  });
+  const auto resolved = to_json(configuration, model.json);
+  require_same(*world, "version of longnet", version);
+  require_same(*world, "configuration", to_yaml(resolved));
+
+  const std::int64_t sequence = sequence_ranks(configuration, world->size());
+  auto mesh = make_process_mesh(std::move(world), sequence);
+  const int threads = set_threads(configuration.parallel, mesh.ranks_on_host);
+  auto data = open_data(*mesh.world, configuration, model.vocabulary);
+
+  std::vector<std::string> warnings;
+  if (const auto warning = model.warning(configuration.data.sequence_length)) warnings.push_back(*warning);
+  auto parallel =
+      std::make_unique<SequenceParallel>(*mesh.sequence, transport_choice(configuration.parallel.transport));
+  auto built = model.build(*parallel, parameter_dtype(configuration.training.precision),
+                           static_cast<std::uint64_t>(configuration.training.seed));
+  return {std::move(configuration), resolved,         std::move(mesh),     std::move(data),
+          std::move(parallel),      std::move(built), std::move(warnings), threads};
+}
+
+}  // namespace longnet

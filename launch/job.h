@@ -1,0 +1,41 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "core/configuration/configuration.h"
+#include "core/data/token_dataset.h"
+#include "distributed/process_mesh.h"
+#include "distributed/sequence_parallel.h"
+#include "models/model.h"
+
+namespace longnet {
+
+/// What the user gives to every command.
+struct JobOptions {
+  std::string config;
+  std::vector<std::string> assignments;  ///< of --set
+};
+
+/// What every command needs: ranks that agree on configuration, program and data, and a model on each.
+struct Job {
+  Configuration configuration;
+  nlohmann::ordered_json resolved;  ///< the configuration with all defaults
+  ProcessMesh mesh;
+  TokenData data;
+  std::unique_ptr<SequenceParallel> parallel;
+  std::unique_ptr<Model> model;
+  std::vector<std::string> warnings;
+  int threads;  ///< of this rank
+
+  at::ScalarType activation_dtype() const;
+};
+
+/// Starts a job on the ranks of `world`: reads and compares everything, then builds the model. Throws AgreedError for
+/// whatever is wrong, on all ranks.
+Job start_job(std::unique_ptr<Communicator> world, const JobOptions& options);
+
+}  // namespace longnet

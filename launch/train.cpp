@@ -1,0 +1,168 @@
+#include <ATen/Parallel.h>
+#include <algorithm>
+#include <chrono>
+#include <optional>
+#include <sstream>
+
+#include "core/error.h"
+#include "distributed/agreement.h"
+#include "distributed/control_word.h"
+#include "launch/commands.h"
+#include "launch/evaluation.h"
+#include "launch/log.h"
+#include "launch/peak_memory.h"
+#include "launch/progress.h"
+#include "launch/restore.h"
+#include "launch/run_folder.h"
+#include "launch/training_step.h"
+#include "launch/version.h"
+
+namespace longnet {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr int requeue_exit_code = 75;
+
+Log open_log(const fs::path& run, bool quiet_screen) {
+  std::error_code error;
+  fs::create_directories(run, error);
+  if (error) throw ConfigError("run: " + run.string() + " cannot be created: " + error.message());
+  return Log(run / "log.txt", quiet_screen);
+}
+
+/// Continues from a checkpoint as the user wishes: sets the training's progress and state. Collective.
+void resume(Training& training, const std::string& wish, const Log& log) {
+  Job& job = training.job;
+  Communicator& world = *job.mesh.world;
+  const auto folder = checkpoint_folder(job.configuration.run);
+  std::vector<fs::path> candidates;
+  agree(world, [&] {
+    candidates = list_checkpoints(folder);
+    if (wish == "none" && !candidates.empty()) {
+      throw ConfigError("--resume none, but " + folder.string() +
+                        " holds checkpoints; choose another run folder (--set run=...)");
+    }
+    if (wish != "none" && wish != "auto") candidates = {wish};
+  });
+  const auto states = training_states(job.model->parameters(), training.optimizer);
+  for (const fs::path& candidate : candidates) {
+    try {
+      training.progress = load_checkpoint(world, candidate, job.model->parameters().list(), states);
+      log.info("resumed from " + candidate.string() + " at step " + std::to_string(training.progress.step));
+      return;
+    } catch (const AgreedError& error) {
+      if (wish != "auto" || candidate == candidates.back()) throw;
+      log.warn(std::string(error.what()) + "; trying an older checkpoint");
+    }
+  }
+}
+
+void describe_run(Job& job, const Log& log) {
+  const Configuration& config = job.configuration;
+  const ProcessMesh& mesh = job.mesh;
+  std::ostringstream line;
+  line << "longnet " << version << ": " << job.model->parameters().count() << " parameters; " << mesh.world->size()
+       << " ranks = " << mesh.data_size << " data x " << mesh.sequence->size() << " sequence, with " << job.threads
+       << " threads each; " << config.training.batch_size * config.data.sequence_length << " tokens a step";
+  log.info(line.str());
+  log.info("data: " + std::to_string(job.data.train.size()) + " tokens to train on, " +
+           std::to_string(job.data.validation.size()) + " held out; run folder " + config.run);
+  for (const auto& warning : job.warnings) log.warn("warning: " + warning);
+}
+
+std::int64_t largest_over_ranks(Communicator& world, std::int64_t value) {
+  auto largest = at::full({1}, value, at::kLong);
+  world.all_reduce(largest, Reduction::Maximum)->wait();
+  return largest.item<std::int64_t>();
+}
+
+void save(Training& training) {
+  const Job& job = training.job;
+  const Configuration& config = job.configuration;
+  ParameterSet& parameters = training.job.model->parameters();
+  save_checkpoint(*job.mesh.world, checkpoint_folder(config.run), training.progress,
+                  {static_cast<std::uint64_t>(config.training.seed), job.mesh.data_size, job.mesh.sequence->size(),
+                   version, job.resolved},
+                  parameters.list(), training_states(parameters, training.optimizer), config.checkpoint.keep);
+}
+
+/// What this rank wants to happen after a step.
+ControlWord wishes_after(const Training& training, SignalWatch& signals) {
+  const Configuration& config = training.job.configuration;
+  const std::int64_t step = training.progress.step;
+  const auto due = [&](std::int64_t every) { return every > 0 && step % every == 0; };
+  ControlWord wishes;
+  wishes.stop = step >= config.training.steps;
+  wishes.signal = signals.requested();
+  wishes.save = wishes.stop || wishes.signal || due(config.checkpoint.every_steps);
+  wishes.evaluate = due(config.training.evaluate_every_steps);
+  return wishes;
+}
+
+}  // namespace
+
+int train(std::unique_ptr<Communicator> world, const TrainOptions& options, SignalWatch& signals) {
+  Job job = start_job(std::move(world), options);
+  const Configuration& config = job.configuration;
+  const bool first = job.mesh.is_first(), bar = first && on_terminal();
+  Log log;
+  agree(*job.mesh.world, [&] {
+    if (first) log = open_log(config.run, bar);
+  });
+  describe_run(job, log);
+
+  Training training{
+      job,
+      AdamW(job.model->parameters(), {config.optimizer.betas, config.optimizer.epsilon, config.optimizer.weight_decay}),
+      {}};
+  resume(training, options.resume, log);
+  std::optional<RunFolder> folder;
+  agree(*job.mesh.world, [&] {
+    if (first) folder.emplace(config.run, job.resolved, config.logging.tensorboard, training.progress.step);
+  });
+  Progress progress(log, config.training.steps, config.logging.every_steps, bar);
+
+  std::int64_t skipped_in_a_row = 0;
+  while (training.progress.step < config.training.steps) {
+    const auto begin = std::chrono::steady_clock::now();
+    const StepResult result = training_step(training);
+    const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+    const std::int64_t step = training.progress.step;
+    const double rate = static_cast<double>(config.training.batch_size * config.data.sequence_length) / seconds;
+    const std::int64_t memory = largest_over_ranks(*job.mesh.world, peak_memory_bytes());
+    if (first) {
+      folder->write({step, result.loss, result.gradient_norm, result.learning_rate, training.progress.tokens, seconds,
+                     rate, memory, result.exchange_bytes, result.skipped});
+      progress.report(step, result.loss, rate, seconds, result.skipped);
+    }
+
+    skipped_in_a_row = result.skipped ? skipped_in_a_row + 1 : 0;
+    if (skipped_in_a_row >= config.training.skipped_steps_limit) {
+      throw AgreedError("step " + std::to_string(step) + ": loss or gradient was not finite in " +
+                            std::to_string(skipped_in_a_row) +
+                            " steps in a row; lower optimizer.learning_rate, or resume from an earlier checkpoint",
+                        DivergenceError("").exit_code());
+    }
+    const ControlWord decision = agree_on(*job.mesh.world, wishes_after(training, signals));
+    if (decision.evaluate) {
+      const auto evaluation = evaluate(job, config.data.sequence_length,
+                                       config.training.evaluation_sequences * config.data.sequence_length);
+      progress.clear();
+      log.info("step " + std::to_string(step) + "  validation loss " + std::to_string(evaluation.loss));
+      if (first) folder->write_evaluation(step, evaluation.loss);
+    }
+    if (decision.save) save(training);
+    if (decision.signal && !decision.stop) {
+      progress.clear();
+      log.warn("stopped on request after step " + std::to_string(step) +
+               "; the checkpoint is saved, start again to go on");
+      return requeue_exit_code;
+    }
+  }
+  progress.clear();
+  log.info("finished step " + std::to_string(training.progress.step) + " of " + std::to_string(config.training.steps));
+  return 0;
+}
+
+}  // namespace longnet

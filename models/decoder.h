@@ -1,0 +1,92 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "core/attention/mixture.h"
+#include "core/attention/row_cache.h"
+#include "core/configuration/config_section.h"
+#include "models/longnet_layer.h"
+#include "models/model.h"
+
+namespace longnet {
+
+enum class Positions { None, Rope };
+
+struct DecoderConfig {
+  std::int64_t vocabulary = 0;
+  std::int64_t width = 0;
+  std::int64_t layers = 0;
+  std::int64_t heads = 0;
+  std::int64_t feed_forward = 0;
+  std::vector<std::int64_t> segments;
+  std::vector<std::int64_t> rates;
+  HeadOffsets head_offsets = HeadOffsets::Cyclic;
+  Positions positions = Positions::Rope;
+  double dropout = 0;
+  bool tied_embeddings = false;
+};
+
+/// A causal LongNet language model: token embedding, layers, a last normalization, and a projection to the vocabulary.
+class Decoder : public Model {
+ public:
+  Decoder(const DecoderConfig& config, SequenceParallel& parallel, at::ScalarType parameter_dtype, std::uint64_t seed);
+
+  ParameterSet& parameters() override { return parameters_; }
+  CrossEntropy loss(const Batch& batch, const Pass& pass) override;
+  std::int64_t forward_exchange_bytes(std::int64_t length, std::int64_t batch, at::ScalarType dtype) override;
+
+  /// Activations of the batch's tokens after the last normalization: (B, n, C).
+  at::Tensor hidden(const Batch& batch, const Pass& pass);
+
+  /// (..., C) to (..., V).
+  at::Tensor logits(const at::Tensor& hidden) const;
+
+  const DecoderConfig& config() const { return config_; }
+
+ private:
+  friend class DecoderSession;
+
+  /// Attention of one layer; q and k carry their positions.
+  using AttendInLayer =
+      std::function<at::Tensor(std::size_t layer, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v)>;
+
+  /// All layers and the last normalization for `tokens` (B, n) that lie at `positions`.
+  at::Tensor run(const at::Tensor& tokens, Range positions, const Pass& pass, const std::vector<std::int64_t>& samples,
+                 const AttendInLayer& attend) const;
+  const at::Tensor& output_weight() const { return config_.tied_embeddings ? embed_tokens_ : output_projection_; }
+
+  DecoderConfig config_;
+  ParameterSet parameters_;
+  std::unique_ptr<SequenceAttention> attention_;
+  at::Tensor embed_tokens_;  // (V, C)
+  std::vector<LongNetLayer> layers_;
+  std::unique_ptr<LayerNorm> layer_norm_;
+  at::Tensor output_projection_;  // (V, C); undefined when tied
+};
+
+/// A sequence that grows by one token at a time, on one rank. Keeps only the keys and values that later tokens can
+/// reach.
+class DecoderSession {
+ public:
+  DecoderSession(Decoder& decoder, at::ScalarType dtype);
+
+  /// Takes in the first tokens (n), n >= 1, at once; returns the logits (V) after the last. Only at the beginning.
+  at::Tensor begin(const at::Tensor& tokens);
+
+  /// Takes in one more token; returns the logits (V) after it.
+  at::Tensor next(std::int64_t token);
+
+ private:
+  at::Tensor run(const at::Tensor& tokens, Range positions, const Decoder::AttendInLayer& attend) const;
+
+  Decoder& decoder_;
+  Pass pass_;
+  std::vector<RowCache> caches_;  ///< one a layer
+};
+
+ModelSpecification specify_decoder(ConfigReader reader);
+
+}  // namespace longnet
