@@ -1,0 +1,81 @@
+// AdamW, schedules and clipping against their formulas.
+
+#include <ATen/ATen.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "core/training/adamw.h"
+#include "core/training/clipping.h"
+#include "core/training/schedule.h"
+
+namespace longnet {
+namespace {
+
+TEST(AdamW, FollowsItsFormulaAndDecaysMatricesOnly) {
+  ParameterSet parameters(at::kDouble, 1);
+  const auto matrix = parameters.add("matrix", {3, 2}, normal(1));
+  const auto bias = parameters.add("bias", {2}, normal(1));
+  parameters.flatten();
+  const AdamWSettings settings{{0.8, 0.95}, 1e-6, 0.1};
+  AdamW optimizer(parameters, settings);
+
+  auto value = parameters.values().clone(), average = at::zeros_like(value), square = at::zeros_like(value);
+  const auto decay = at::cat({at::full({6}, 0.1, at::kDouble), at::zeros({2}, at::kDouble)});
+  for (std::int64_t step = 1; step <= 5; ++step) {
+    const auto gradient = at::randn({8}, at::kDouble);
+    parameters.gradients().copy_(gradient);
+    const double rate = 0.01 * static_cast<double>(step);
+    optimizer.update(step, rate);
+
+    value = value - rate * decay * value;
+    average = 0.8 * average + 0.2 * gradient;
+    square = 0.95 * square + 0.05 * gradient * gradient;
+    const auto corrected = average / (1 - std::pow(0.8, step)),
+               scale = (square / (1 - std::pow(0.95, step))).sqrt() + 1e-6;
+    value = value - rate * corrected / scale;
+    EXPECT_TRUE(at::allclose(parameters.values(), value, 1e-12, 1e-12)) << "step " << step;
+  }
+  EXPECT_TRUE(at::allclose(optimizer.average(), average));
+  EXPECT_TRUE(at::allclose(optimizer.square_average(), square));
+  EXPECT_EQ(matrix.dim() + bias.dim(), 3);
+}
+
+OptimizerConfig with(OptimizerConfig::Schedule schedule) {
+  OptimizerConfig optimizer;
+  optimizer.learning_rate = 2;
+  optimizer.final_learning_rate = 0.5;
+  optimizer.schedule = schedule;
+  optimizer.warmup_steps = 4;
+  optimizer.power = 2;
+  return optimizer;
+}
+
+TEST(Schedule, RisesLinearlyThenFalls) {
+  using Schedule = OptimizerConfig::Schedule;
+  for (const auto schedule : {Schedule::Constant, Schedule::Cosine, Schedule::Polynomial}) {
+    const auto optimizer = with(schedule);
+    EXPECT_DOUBLE_EQ(learning_rate(optimizer, 1, 24), 0.5);
+    EXPECT_DOUBLE_EQ(learning_rate(optimizer, 4, 24), 2);
+  }
+  EXPECT_DOUBLE_EQ(learning_rate(with(Schedule::Constant), 20, 24), 2);
+  EXPECT_DOUBLE_EQ(learning_rate(with(Schedule::Cosine), 14, 24), 1.25);
+  EXPECT_DOUBLE_EQ(learning_rate(with(Schedule::Cosine), 24, 24), 0.5);
+  EXPECT_DOUBLE_EQ(learning_rate(with(Schedule::Polynomial), 14, 24), 0.5 + 1.5 * 0.25);
+  EXPECT_DOUBLE_EQ(learning_rate(with(Schedule::Polynomial), 24, 24), 0.5);
+  OptimizerConfig no_warmup;
+  no_warmup.schedule = Schedule::Constant;
+  EXPECT_DOUBLE_EQ(learning_rate(no_warmup, 1, 10), no_warmup.learning_rate);
+}
+
+TEST(Clipping, ScalesToTheLimitAndNoFurther) {
+  EXPECT_DOUBLE_EQ(global_norm(at::tensor({3.0, 4.0})), 5);
+  EXPECT_DOUBLE_EQ(global_norm(at::full({3'000'000}, 2.0, at::kFloat)), 2 * std::sqrt(3e6)) << "summed in float64";
+  EXPECT_FALSE(std::isfinite(global_norm(at::tensor({1.0, NAN}))));
+  EXPECT_DOUBLE_EQ(clip_factor(5, 2), 0.4);
+  EXPECT_DOUBLE_EQ(clip_factor(1.5, 2), 1);
+  EXPECT_DOUBLE_EQ(clip_factor(1e9, 0), 1) << "0: no clipping";
+}
+
+}  // namespace
+}  // namespace longnet
