@@ -26,6 +26,13 @@ std::vector<std::string> gather_text(Communicator& communicator, const std::stri
   return texts;
 }
 
+/// The line that holds the character `place`, without what indents it.
+std::string line_at(const std::string& text, std::size_t place) {
+  const auto newline = place == 0 ? std::string::npos : text.rfind('\n', place - 1);
+  const auto begin = text.find_first_not_of(' ', newline == std::string::npos ? 0 : newline + 1);
+  return begin == std::string::npos ? "" : text.substr(begin, text.find('\n', begin) - begin);
+}
+
 }  // namespace
 
 void agree(Communicator& communicator, const std::function<void()>& work) {
@@ -57,15 +64,11 @@ void require_same(Communicator& communicator, const std::string& what, const std
   const auto texts = gather_text(communicator, text);
   for (std::size_t rank = 1; rank < texts.size(); ++rank) {
     if (texts[rank] == texts[0]) continue;
-    const auto [mine, theirs] = std::mismatch(texts[0].begin(), texts[0].end(), texts[rank].begin(), texts[rank].end());
-    const auto place = static_cast<std::size_t>(mine - texts[0].begin());
-    const auto excerpt = [&](const std::string& of) {
-      const auto begin = of.rfind('\n', place == 0 ? 0 : place - 1);
-      const auto from = begin == std::string::npos ? 0 : begin + 1;
-      return of.substr(from, std::min<std::size_t>(of.find('\n', from) - from, 120));
-    };
-    throw AgreedError("ranks 0 and " + std::to_string(rank) + " have a different " + what + ": '" + excerpt(texts[0]) +
-                          "' and '" + excerpt(texts[rank]) + "'; start all ranks with the same",
+    const auto differs = std::mismatch(texts[0].begin(), texts[0].end(), texts[rank].begin(), texts[rank].end()).first;
+    const auto place = static_cast<std::size_t>(differs - texts[0].begin());
+    throw AgreedError("ranks 0 and " + std::to_string(rank) + " have a different " + what + ": '" +
+                          line_at(texts[0], place) + "' and '" + line_at(texts[rank], place) +
+                          "'; start all ranks with the same",
                       ConfigError("").exit_code());
   }
 }

@@ -1,5 +1,6 @@
 #include "distributed/sequence_parallel.h"
 
+#include "distributed/agreement.h"
 #include "distributed/key_value_exchange.h"
 
 namespace longnet {
@@ -26,7 +27,8 @@ const SequenceAttention::Prepared& SequenceAttention::prepare(std::int64_t lengt
   const auto layout = even_layout(length, communicator.size());
   const Range own = layout[static_cast<std::size_t>(communicator.rank())];
   auto plan = std::make_shared<AttentionPlan>(plan_attention(mixture_, heads_, causal_, length, own));
-  auto traffic = plan_exchange(*plan, layout, communicator.rank(), parallel_.transport_);
+  std::vector<CrossingTraffic> traffic;
+  agree(communicator, [&] { traffic = plan_exchange(*plan, layout, communicator.rank(), parallel_.transport_); });
   ExchangeGroups groups{&communicator, {}};
   for (const CrossingTraffic& crossing : traffic) {
     const bool aligned = crossing.transport == Transport::Aligned;

@@ -50,7 +50,8 @@ class SequenceAttention {
   SequenceAttention(SequenceParallel& parallel, Mixture mixture, std::int64_t heads, bool causal)
       : parallel_(parallel), mixture_(std::move(mixture)), heads_(heads), causal_(causal) {}
 
-  /// See dilated_attention. q, k, v: (B, shard.size(), H, D); key_mask: (B, shard.length).
+  /// See dilated_attention. Throws AgreedError (ConfigError) when the transport that the user asked for does not fit
+  /// the length. q, k, v: (B, shard.size(), H, D); key_mask: (B, shard.length).
   AttentionOutput operator()(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const SequenceShard& shard,
                              const std::optional<at::Tensor>& key_mask = {});
 

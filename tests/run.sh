@@ -4,6 +4,13 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 ./launch/setup.sh
 
+# TensorBoard's own reader, for one test.
+tensorboard=third_party/tensorboard
+if [[ ! -d $tensorboard ]]; then
+  python3 -m pip install --quiet --disable-pip-version-check --root-user-action=ignore --target $tensorboard.partial tensorboard==2.20.0
+  mv $tensorboard.partial $tensorboard
+fi
+
 cmake --preset release >/dev/null
 cmake --build --preset release
 # Tests with several ranks share the cores, so ctest runs one at a time.

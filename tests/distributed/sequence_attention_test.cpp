@@ -7,7 +7,7 @@
 
 #include <random>
 
-#include "core/error.h"
+#include "distributed/agreement.h"
 #include "distributed/mpi/mpi_communicator.h"
 #include "distributed/sequence_parallel.h"
 #include "tests/core/attention/oracle.h"
@@ -185,7 +185,7 @@ TEST(AlignedTransport, IsRefusedWhereSharesDoNotFit) {
   const auto world = make_mpi_world();
   if (world->size() == 1) GTEST_SKIP() << "nothing crosses on one rank";
   const auto problem = make_problem(make_mixture({50}, {1}, HeadOffsets::Cyclic), true, {1, 101, 2, 2}, 1);
-  EXPECT_THROW(run(*world, problem, TransportChoice::Aligned), ConfigError);
+  EXPECT_THROW(run(*world, problem, TransportChoice::Aligned), AgreedError);
 }
 
 TEST(EvenLayout, CoversEveryPositionOnce) {

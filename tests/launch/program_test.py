@@ -1,0 +1,351 @@
+"""The program as a user runs it: mpirun, files, exit codes, what it prints. Needs only Python's standard library.
+
+    program_test.py LONGNET MPIRUN [unittest arguments]
+"""
+
+import json
+import os
+import pty
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+from pathlib import Path
+
+LONGNET, MPIRUN = sys.argv[1], sys.argv[2]
+
+CONFIG = """\
+run: {folder}/run
+model:
+  type: decoder
+  vocabulary: 128
+  width: 16
+  layers: 2
+  heads: 4
+  feed_forward: 32
+  attention: {{segments: [16, 64], rates: [1, 2]}}
+  dropout: 0.1
+data: {{train: [{folder}/text], validation_fraction: 0.2, sequence_length: 64}}
+parallel: {{threads: 1}}
+optimizer: {{learning_rate: 1.0e-2, warmup_steps: 2, clip_norm: 1.0}}
+training: {{steps: 6, batch_size: 4, seed: 3}}
+checkpoint: {{every_steps: 3, keep: 5}}
+"""
+
+METRICS = ["step", "loss", "gradient_norm", "learning_rate", "tokens", "seconds", "tokens_per_second",
+           "peak_memory_bytes", "exchange_bytes", "skipped"]
+
+
+class Program(unittest.TestCase):
+    def setUp(self):
+        self.folder = Path(tempfile.mkdtemp(prefix="longnet-program-"))
+        self.addCleanup(shutil.rmtree, self.folder)
+        text = "".join(f"line {i}: the quick brown fox jumps over {i * i % 97} lazy dogs\n" for i in range(200))
+        (self.folder / "text").write_text(text)
+        self.config = self.folder / "config.yaml"
+        self.config.write_text(CONFIG.format(folder=self.folder))
+
+    def command(self, ranks, *arguments):
+        return [MPIRUN, "--oversubscribe", "--bind-to", "none", "-np", str(ranks), LONGNET, *map(str, arguments)]
+
+    def run_program(self, ranks, *arguments, code=0):
+        result = subprocess.run(self.command(ranks, *arguments), capture_output=True, text=True, timeout=120,
+                                errors="replace")
+        self.assertEqual(result.returncode, code, result.stdout + result.stderr)
+        return result
+
+    def train(self, ranks, *assignments, code=0, resume=None):
+        options = [option for assignment in assignments for option in ("--set", assignment)]
+        options += ["--resume", str(resume)] if resume else []
+        return self.run_program(ranks, "train", self.config, *options, code=code)
+
+    def expect_error(self, code, text, ranks, *arguments):
+        """One line of ours, with `text`, within seconds, and nothing left running."""
+        begin = time.monotonic()
+        result = self.run_program(ranks, *arguments, code=code)
+        self.assertLess(time.monotonic() - begin, 30)
+        lines = [line for line in result.stderr.splitlines() if line.startswith("longnet:")]
+        self.assertEqual(len(lines), 1, result.stderr)
+        self.assertIn(text, lines[0])
+        self.assert_nothing_runs()
+        return lines[0]
+
+    def expect_config_error(self, code, text, *assignments, ranks=2):
+        options = [option for assignment in assignments for option in ("--set", assignment)]
+        return self.expect_error(code, text, ranks, "train", self.config, *options)
+
+    def assert_nothing_runs(self):
+        mine = str(self.folder).encode()
+        for process in Path("/proc").glob("[0-9]*/cmdline"):
+            try:
+                self.assertNotIn(mine, process.read_bytes())
+            except (FileNotFoundError, ProcessLookupError):
+                pass
+
+    def metrics(self, run="run"):
+        return [json.loads(line) for line in (self.folder / run / "metrics.jsonl").read_text().splitlines()]
+
+    @staticmethod
+    def trajectory(metrics):
+        return [(line["step"], line["loss"], line["gradient_norm"]) for line in metrics]
+
+    # Training and its run folder
+
+    def test_a_run_leaves_its_folder(self):
+        result = self.train(2)
+        self.assertIn("2 ranks = 1 data x 2 sequence, with 1 threads each", result.stdout)
+        self.assertIn("finished step 6 of 6", result.stdout)
+        self.assertNotIn("\r", result.stdout, "no progress bar without a terminal")
+        run = self.folder / "run"
+        self.assertEqual(sorted(p.name for p in (run / "checkpoints").iterdir()), ["step-00000003", "step-00000006"])
+        self.assertIn("finished", (run / "log.txt").read_text())
+        metrics = self.metrics()
+        self.assertEqual([line["step"] for line in metrics], [1, 2, 3, 4, 5, 6])
+        self.assertEqual(list(metrics[0]), METRICS)
+        self.assertEqual(metrics[2]["tokens"], 3 * 4 * 64)
+        self.assertGreater(metrics[0]["peak_memory_bytes"], 1 << 20)
+        self.assertGreater(metrics[0]["exchange_bytes"], 0)
+        # What it wrote as its configuration is a configuration, and the same one.
+        self.config.write_text((run / "config.yaml").read_text())
+        self.train(2)
+
+    def test_the_manifest_is_what_the_design_says(self):
+        self.train(2)
+        checkpoint = self.folder / "run/checkpoints/step-00000006"
+        manifest = json.loads((checkpoint / "manifest.json").read_text())
+        self.assertEqual(list(manifest), ["format", "version", "step", "tokens", "samples", "seed", "mesh", "program",
+                                          "config", "files", "tensors"])
+        self.assertEqual((manifest["step"], manifest["tokens"], manifest["samples"]), (6, 6 * 4 * 64, 24))
+        self.assertEqual(manifest["mesh"], {"data": 1, "sequence": 2})
+        self.assertEqual(sorted(manifest["files"]), [f"shard-0000{i}-of-00002.safetensors" for i in range(2)])
+        for name, file in manifest["files"].items():
+            self.assertEqual((checkpoint / name).stat().st_size, file["bytes"])
+            self.assertRegex(file["xxh3_128"], "^[0-9a-f]{32}$")
+        for name, tensor in manifest["tensors"].items():
+            size, covered = 1, 0
+            for extent in tensor["shape"]:
+                size *= extent
+            for part in tensor["ranges"]:
+                self.assertEqual(part["begin"], covered)
+                covered = part["end"]
+            self.assertEqual(covered, size, name)
+        self.assertIn("optimizer.exp_avg_sq.layers.1.ffn.fc2.bias", manifest["tensors"])
+
+    def test_old_checkpoints_go(self):
+        self.train(1, "checkpoint.every_steps=1", "checkpoint.keep=2")
+        names = sorted(p.name for p in (self.folder / "run/checkpoints").iterdir())
+        self.assertEqual(names, ["step-00000005", "step-00000006"])
+
+    def test_tensorboard_reads_the_events(self):
+        self.train(1)
+        try:
+            from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+        except ImportError as error:
+            self.fail(f"the tensorboard package is needed: {error}")
+        events = EventAccumulator(str(self.folder / "run"))
+        events.Reload()
+        losses = [(event.step, event.value) for event in events.Scalars("loss")]
+        expected = [(line["step"], line["loss"]) for line in self.metrics()]
+        self.assertEqual([step for step, _ in losses], [step for step, _ in expected])
+        for (_, actual), (_, loss) in zip(losses, expected):
+            self.assertAlmostEqual(actual, loss, places=5)
+
+    def test_a_bar_on_a_terminal(self):
+        master, slave = pty.openpty()
+        process = subprocess.Popen([LONGNET, "train", str(self.config)], stdin=slave, stdout=slave, stderr=slave)
+        os.close(slave)
+        output = b""
+        while True:
+            try:
+                piece = os.read(master, 4096)
+            except OSError:
+                break
+            if not piece:
+                break
+            output += piece
+        os.close(master)
+        self.assertEqual(process.wait(timeout=60), 0, output)
+        text = output.decode(errors="replace")
+        self.assertRegex(text, r"\r\033\[K\[[#.]+\] step 6/6  loss \d")
+        self.assertIn("tokens/s", text)
+        self.assertIn("left", text)
+
+    # Going on
+
+    def test_a_resumed_run_is_the_uninterrupted_one_to_the_last_bit(self):
+        self.train(2)
+        whole = self.trajectory(self.metrics())
+        shutil.rmtree(self.folder / "run/checkpoints/step-00000006")
+        result = self.train(2)
+        self.assertIn("resumed from", result.stdout)
+        self.assertEqual(self.trajectory(self.metrics()), whole)
+
+    def test_the_meshs_shape_changes_nothing(self):
+        self.train(1, "training.precision=fp64", f"run={self.folder}/one")
+        self.train(4, "training.precision=fp64", "parallel.sequence=2", f"run={self.folder}/four")
+        for one, four in zip(self.metrics("one"), self.metrics("four")):
+            self.assertAlmostEqual(one["loss"], four["loss"], delta=1e-10 * one["loss"])
+
+    def test_resume_from_a_named_checkpoint_and_at_another_rank_count(self):
+        self.train(2)
+        whole = self.metrics()
+        result = self.train(3, f"run={self.folder}/other", resume=self.folder / "run/checkpoints/step-00000003")
+        self.assertIn("at step 3", result.stdout)
+        other = self.metrics("other")
+        self.assertEqual([line["step"] for line in other], [4, 5, 6])
+        for line, reference in zip(other, whole[3:]):
+            self.assertAlmostEqual(line["loss"], reference["loss"], delta=1e-4)
+
+    def test_resume_none_does_not_mix_runs(self):
+        self.train(1, resume="none")
+        self.expect_error(2, "holds checkpoints", 1, "train", self.config, "--resume", "none")
+
+    def test_a_damaged_checkpoint_is_passed_over(self):
+        self.train(2)
+        whole = self.trajectory(self.metrics())
+        shard = self.folder / "run/checkpoints/step-00000006/shard-00001-of-00002.safetensors"
+        data = bytearray(shard.read_bytes())
+        data[-1] ^= 1
+        shard.write_bytes(data)
+        self.expect_error(4, "damaged", 2, "eval", self.config, "--checkpoint", shard.parent)
+        result = self.train(2)
+        self.assertIn("trying an older checkpoint", result.stdout)
+        self.assertIn("at step 3", result.stdout)
+        self.assertEqual(self.trajectory(self.metrics()), whole)
+
+    def test_an_unfinished_checkpoint_is_none(self):
+        self.train(2)
+        (self.folder / "run/checkpoints/step-00000006/manifest.json").unlink()
+        self.assertIn("at step 3", self.train(2).stdout)
+
+    def test_a_checkpoint_of_another_model_is_refused(self):
+        self.train(1)
+        self.expect_error(4, "has the shape", 1, "train", self.config, "--set", "model.feed_forward=48")
+        self.expect_error(4, "is missing", 1, "train", self.config, "--set", "model.layers=3")
+        self.expect_error(4, "set training.precision as it was", 1, "train", self.config, "--set", "training.precision=fp64")
+        self.expect_error(4, "no manifest.json", 1, "train", self.config, "--resume", self.folder / "nowhere")
+
+    def test_a_signal_saves_and_asks_to_be_requeued(self):
+        command = self.command(2, "train", self.config, "--set", "training.steps=100000", "--set", "checkpoint.every_steps=0")
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        metrics = self.folder / "run/metrics.jsonl"
+        for _ in range(600):
+            if metrics.exists() and metrics.read_text().count("\n") > 2:
+                break
+            time.sleep(0.1)
+        process.send_signal(signal.SIGUSR1)
+        output, _ = process.communicate(timeout=60)
+        self.assertEqual(process.returncode, 75, output)
+        self.assertIn("stopped on request", output)
+        steps = len(self.metrics())
+        self.assertEqual([p.name for p in (self.folder / "run/checkpoints").iterdir()], [f"step-{steps:08d}"])
+
+    # Evaluation and generation
+
+    def test_eval_prints_a_line_for_each_context(self):
+        self.train(2)
+        tables = []
+        for ranks in (1, 2):
+            output = self.run_program(ranks, "eval", self.config, "--contexts", "16,64", "--tokens", "512").stdout
+            rows = [line.split() for line in output.splitlines() if re.match(r" +\d", line)]
+            self.assertEqual([row[:2] for row in rows], [["16", "512"], ["64", "512"]])
+            for row in rows:
+                self.assertAlmostEqual(float(row[4]), float(row[2]) / 0.693147, places=3)
+            self.assertIn("bits/byte", output)
+            tables.append([float(row[2]) for row in rows])
+        for one, two in zip(*tables):
+            self.assertAlmostEqual(one, two, places=3)
+
+    def test_generate_continues_the_prompt(self):
+        self.train(1)
+        def sample(*options):
+            return self.run_program(1, "generate", self.config, "--prompt", "line 1", "--tokens", "100", *options).stdout
+        first = sample("--seed", "4")
+        self.assertTrue(first.startswith("line 1"))
+        self.assertEqual(len(first), len("line 1") + 100 + 1)
+        self.assertEqual(first, sample("--seed", "4"))
+        self.assertNotEqual(first, sample("--seed", "5"))
+        self.assertEqual(sample("--temperature", "0"), sample("--top-k", "1", "--seed", "9"))
+
+    def test_generate_refuses_what_it_cannot_do(self):
+        self.train(1)
+        base = ["generate", self.config, "--prompt"]
+        self.expect_error(2, "one rank", 2, *base, "x")
+        self.expect_error(2, "empty", 1, *base, "")
+        self.expect_error(2, "outside the vocabulary", 1, *base, "ä")
+        self.expect_error(2, "--top-p", 1, *base, "x", "--top-p", "0")
+
+    def test_without_a_checkpoint_there_is_nothing_to_evaluate(self):
+        self.expect_error(4, "holds no checkpoint", 2, "eval", self.config)
+        self.train(1)
+        self.expect_error(3, "too few", 2, "eval", self.config, "--contexts", "100000")
+
+    # Bad input
+
+    def test_help_has_examples_and_usage_errors_are_one_line(self):
+        output = self.run_program(2, "--help").stdout
+        self.assertEqual(output.count("mpirun -np 2 longnet train configs/quickstart.yaml\n"), 1, "printed once")
+        self.run_program(1, "train", "--help")
+        self.expect_error(2, "see longnet --help", 2, "train")
+        self.expect_error(2, "see longnet --help", 1, "dance")
+        self.expect_error(2, "see longnet --help", 1, "train", self.config, "--no-such-option")
+
+    def test_configuration_errors(self):
+        self.config.write_text(self.config.read_text() + "optimiser: {}\n")
+        line = self.expect_config_error(2, "did you mean 'optimizer'")
+        self.assertIn(f"{self.config}:16:1: ", line)
+        self.config.write_text(CONFIG.format(folder=self.folder))
+        self.expect_config_error(2, "whole number", "training.steps=many")
+        self.expect_config_error(2, "2 segments but 1 rates", "model.attention.rates=[1]")
+        self.expect_config_error(2, "segment 0", "model.attention.segments=[0, 64]")
+        self.expect_config_error(2, "rate 0", "model.attention.rates=[0, 2]")
+        self.expect_config_error(2, "does not divide the width", "model.heads=3")
+        self.expect_error(2, "cannot be read", 2, "train", self.folder / "none.yaml")
+
+    def test_mesh_errors(self):
+        self.expect_config_error(2, "parallel.sequence is 2, but the job has 3 ranks", "parallel.sequence=2", ranks=3)
+        self.expect_config_error(2, "no multiple of 2", "training.batch_size=3", "parallel.sequence=1")
+        self.expect_config_error(2, "parallel.transport is aligned", "parallel.transport=aligned", "data.sequence_length=63")
+
+    def test_data_errors(self):
+        self.expect_config_error(3, "no such file", f"data.train=[{self.folder}/gone]")
+        (self.folder / "empty").write_text("")
+        self.expect_config_error(3, "the file is empty", f"data.train=[{self.folder}/empty]")
+        self.expect_config_error(3, "too few for one sequence", "data.sequence_length=1000000")
+        self.expect_error(3, "but model.vocabulary is 100", 1, "train", self.config, "--set", "model.vocabulary=100")
+
+    def test_an_error_of_one_rank_ends_all(self):
+        line = "vocabulary is 100"
+        result = self.run_program(2, "train", self.config, "--set", "model.vocabulary=100", code=3)
+        self.assertIn(line, result.stderr)
+        self.assert_nothing_runs()
+
+    def test_ranks_with_different_configurations(self):
+        other = self.folder / "other.yaml"
+        other.write_text(self.config.read_text().replace("warmup_steps: 2", "warmup_steps: 1"))
+        command = [MPIRUN, "--oversubscribe", "-np", "1", LONGNET, "train", str(self.config), ":", "-np", "1", LONGNET, "train", str(other)]
+        result = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        self.assertEqual(result.returncode, 2, result.stderr)
+        lines = [line for line in result.stderr.splitlines() if line.startswith("longnet:")]
+        self.assertEqual(len(lines), 1, result.stderr)
+        self.assertIn("different configuration: 'warmup_steps: 2' and 'warmup_steps: 1'", lines[0])
+        self.assert_nothing_runs()
+
+    def test_an_uncovered_mixture_is_a_warning(self):
+        result = self.train(1, "model.attention={segments: [16, 64], rates: [2, 4]}")
+        self.assertIn("leaves queries without any key", result.stdout)
+
+    def test_divergence_ends_with_its_code(self):
+        self.expect_config_error(5, "not finite in 3 steps in a row", "optimizer.learning_rate=1e38", "optimizer.warmup_steps=0",
+                                 "training.skipped_steps_limit=3", "training.steps=100")
+        skipped = [line for line in self.metrics() if line["skipped"]]
+        self.assertEqual(len(skipped), 3)
+        self.assertTrue(any(line["loss"] is None or line["gradient_norm"] is None for line in skipped))
+
+
+if __name__ == "__main__":
+    unittest.main(argv=[sys.argv[0], "--verbose", *sys.argv[3:]])
