@@ -14,7 +14,7 @@ say "Setting up"
 ./launch/setup.sh
 
 say "Building"
-cmake --preset release -DLONGNET_BUILD_TESTS=OFF -DLONGNET_BUILD_BENCHMARKS=OFF >/dev/null
+cmake --preset release >/dev/null
 cmake --build --preset release --target longnet
 
 if ! compgen -G "$run/checkpoints/step-*" >/dev/null; then

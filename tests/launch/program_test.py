@@ -10,13 +10,9 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
-import tempfile
 import time
-import unittest
-from pathlib import Path
 
-LONGNET, MPIRUN = sys.argv[1], sys.argv[2]
+from harness import LONGNET, MPIRUN, ProgramTest, main, settings
 
 CONFIG = """\
 run: {folder}/run
@@ -40,54 +36,20 @@ METRICS = ["step", "loss", "gradient_norm", "learning_rate", "tokens", "seconds"
            "peak_memory_bytes", "exchange_bytes", "skipped"]
 
 
-class Program(unittest.TestCase):
+class Program(ProgramTest):
     def setUp(self):
-        self.folder = Path(tempfile.mkdtemp(prefix="longnet-program-"))
-        self.addCleanup(shutil.rmtree, self.folder)
+        super().setUp()
         text = "".join(f"line {i}: the quick brown fox jumps over {i * i % 97} lazy dogs\n" for i in range(200))
         (self.folder / "text").write_text(text)
         self.config = self.folder / "config.yaml"
         self.config.write_text(CONFIG.format(folder=self.folder))
 
-    def command(self, ranks, *arguments):
-        return [MPIRUN, "--oversubscribe", "--bind-to", "none", "-np", str(ranks), LONGNET, *map(str, arguments)]
-
-    def run_program(self, ranks, *arguments, code=0):
-        result = subprocess.run(self.command(ranks, *arguments), capture_output=True, text=True, timeout=120,
-                                errors="replace")
-        self.assertEqual(result.returncode, code, result.stdout + result.stderr)
-        return result
-
     def train(self, ranks, *assignments, code=0, resume=None):
-        options = [option for assignment in assignments for option in ("--set", assignment)]
-        options += ["--resume", str(resume)] if resume else []
-        return self.run_program(ranks, "train", self.config, *options, code=code)
-
-    def expect_error(self, code, text, ranks, *arguments):
-        """One line of ours, with `text`, within seconds, and nothing left running."""
-        begin = time.monotonic()
-        result = self.run_program(ranks, *arguments, code=code)
-        self.assertLess(time.monotonic() - begin, 30)
-        lines = [line for line in result.stderr.splitlines() if line.startswith("longnet:")]
-        self.assertEqual(len(lines), 1, result.stderr)
-        self.assertIn(text, lines[0])
-        self.assert_nothing_runs()
-        return lines[0]
+        options = ["--resume", str(resume)] if resume else []
+        return self.run_program(ranks, "train", self.config, *settings(*assignments), *options, code=code)
 
     def expect_config_error(self, code, text, *assignments, ranks=2):
-        options = [option for assignment in assignments for option in ("--set", assignment)]
-        return self.expect_error(code, text, ranks, "train", self.config, *options)
-
-    def assert_nothing_runs(self):
-        mine = str(self.folder).encode()
-        for process in Path("/proc").glob("[0-9]*/cmdline"):
-            try:
-                self.assertNotIn(mine, process.read_bytes())
-            except (FileNotFoundError, ProcessLookupError):
-                pass
-
-    def metrics(self, run="run"):
-        return [json.loads(line) for line in (self.folder / run / "metrics.jsonl").read_text().splitlines()]
+        return self.expect_error(code, text, ranks, "train", self.config, *settings(*assignments))
 
     @staticmethod
     def trajectory(metrics):
@@ -348,4 +310,4 @@ class Program(unittest.TestCase):
 
 
 if __name__ == "__main__":
-    unittest.main(argv=[sys.argv[0], "--verbose", *sys.argv[3:]])
+    main()

@@ -1,0 +1,64 @@
+"""The configurations that the project ships: each runs, and the quickstart learns.
+
+    configs_test.py LONGNET MPIRUN [unittest arguments]
+"""
+
+import collections
+import math
+import re
+from pathlib import Path
+
+from harness import ProgramTest, main, settings
+
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+
+
+class Configs(ProgramTest):
+    def train(self, ranks, config, *assignments):
+        return self.run_program(ranks, "train", CONFIGS / config, *settings(f"run={self.folder}/run", *assignments))
+
+    def test_every_config_is_tested_here(self):
+        names = {path.name for path in CONFIGS.glob("*.yaml")}
+        source = Path(__file__).read_text()
+        for name in names:
+            self.assertIn(f'"{name}"', source)
+
+    def test_the_papers_model_makes_a_step(self):
+        result = self.train(2, "paper-125m.yaml", "training.steps=1", "training.batch_size=1", "data.sequence_length=1024")
+        self.assertRegex(result.stdout, r"1[12]\d{7} parameters")
+        step, = self.metrics()
+        self.assertFalse(step["skipped"])
+        # A new model's hidden states are normalized and its output weights have variance 1 / C: logits are about normal.
+        self.assertAlmostEqual(step["loss"], math.log(50257) + 0.5, delta=0.3)
+
+    def test_genomes_are_read_and_trained_on(self):
+        record = ">chromosome\n" + "\n".join("ACGTTGCAAGGCTTAC" * 4 + "ACCGGTTN" for _ in range(400)) + "\n"
+        for name in ("train.fna", "validation.fna"):
+            (self.folder / name).write_text(record)
+        self.train(2, "genome.yaml", f"data.train=[{self.folder}/train.fna]", f"data.validation=[{self.folder}/validation.fna]",
+                   "data.sequence_length=4096", "training.steps=3")
+        self.assertEqual(len(self.metrics()), 3)
+
+    def test_the_quickstart_learns(self):
+        self.train(2, "quickstart.yaml", "training.steps=100")
+        metrics = self.metrics()
+        loss = sum(line["loss"] for line in metrics[-10:]) / 10
+        counts = collections.Counter()
+        for path in Path("/usr/include/c++").rglob("*"):
+            if path.is_file():
+                counts.update(path.read_bytes())
+        total = sum(counts.values())
+        unigram = -sum(count / total * math.log(count / total) for count in counts.values())
+        self.assertLess(loss, unigram - 0.5, "the model knows more than how often each byte comes")
+
+        output = self.run_program(2, "eval", CONFIGS / "quickstart.yaml", "--tokens", "65536", *settings(f"run={self.folder}/run")).stdout
+        rows = [line.split() for line in output.splitlines() if re.match(r" +\d", line)]
+        held_out = {int(row[0]): float(row[2]) for row in rows}
+        self.assertEqual(sorted(held_out), [256, 512, 1024, 2048])
+        self.assertLess(held_out[2048], unigram - 0.5, "held-out text follows")
+        for short, long in ((256, 512), (512, 1024), (1024, 2048)):
+            self.assertLess(held_out[long], held_out[short] + 0.01, "a longer context does not hurt")
+
+
+if __name__ == "__main__":
+    main()
