@@ -50,17 +50,17 @@ struct Crossing {
   static HeadRows buffer_places(const std::vector<Span>& rows) { return {rows, 1}; }
 
   void pack(const SegmentRows& from, const HeadRows& places, const at::Tensor& message) const {
-    const auto copy = [](const at::Tensor& rows, at::Tensor packed) { packed.copy_(rows); };
+    const auto copy = [](const at::Tensor& rows, const at::Tensor& packed) { packed.copy_(rows); };
     visit_rows(from.keys, places, message[0], segment.heads.period(), copy);
     visit_rows(from.values, places, message[1], segment.heads.period(), copy);
   }
   void unpack(const at::Tensor& message, const SegmentRows& into, const HeadRows& places) const {
-    const auto copy = [](at::Tensor rows, const at::Tensor& packed) { rows.copy_(packed); };
+    const auto copy = [](const at::Tensor& rows, const at::Tensor& packed) { rows.copy_(packed); };
     visit_rows(into.keys, places, message[0], segment.heads.period(), copy);
     visit_rows(into.values, places, message[1], segment.heads.period(), copy);
   }
   void add(const at::Tensor& message, const SegmentRows& into, const HeadRows& places) const {
-    const auto sum = [](at::Tensor rows, const at::Tensor& packed) { rows.add_(packed); };
+    const auto sum = [](const at::Tensor& rows, const at::Tensor& packed) { rows.add_(packed); };
     visit_rows(into.keys, places, message[0], segment.heads.period(), sum);
     visit_rows(into.values, places, message[1], segment.heads.period(), sum);
   }

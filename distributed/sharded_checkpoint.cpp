@@ -109,7 +109,7 @@ std::vector<FileDigest> gather_digests(Communicator& world, const FileDigest& mi
 
 Json read_manifest(const fs::path& checkpoint) {
   std::ifstream file(checkpoint / "manifest.json");
-  const Json manifest = Json::parse(file, nullptr, /*allow_exceptions=*/false);
+  Json manifest = Json::parse(file, nullptr, /*allow_exceptions=*/false);
   if (manifest.is_discarded() || manifest.value("format", "") != "longnet-checkpoint" ||
       manifest.value("version", 0) != 1) {
     throw CheckpointError(checkpoint.string() + ": no manifest.json of a longnet checkpoint, version 1");

@@ -1,6 +1,7 @@
 #include "launch/evaluation.h"
 
 #include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
 
 #include <algorithm>
 
@@ -9,7 +10,7 @@
 namespace longnet {
 
 EvaluationResult evaluate(Job& job, std::int64_t length, std::int64_t tokens) {
-  const at::NoGradGuard no_gradient;
+  const c10::NoGradGuard no_gradient;
   const TokenDataset& data = job.data.validation;
   agree(*job.mesh.world, [&] { data.require_window(length); });
   const std::int64_t windows = std::min(data.windows(length), (tokens + length - 1) / length);

@@ -1,4 +1,4 @@
-#include <ATen/Parallel.h>
+#include <ATen/ATen.h>
 #include <algorithm>
 #include <chrono>
 #include <optional>
@@ -111,6 +111,9 @@ int train(std::unique_ptr<Communicator> world, const TrainOptions& options, Sign
     if (first) log = open_log(config.run, bar);
   });
   describe_run(job, log);
+  if (config.training.evaluate_every_steps > 0) {
+    agree(*job.mesh.world, [&] { job.data.validation.require_window(config.data.sequence_length); });
+  }
 
   Training training{
       job,

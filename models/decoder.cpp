@@ -1,6 +1,7 @@
 #include "models/decoder.h"
 
 #include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
 
 #include <cmath>
 #include <utility>
@@ -160,7 +161,7 @@ DecoderSession::DecoderSession(Decoder& decoder, at::ScalarType dtype) : decoder
 }
 
 at::Tensor DecoderSession::run(const at::Tensor& tokens, Range positions, const Decoder::AttendInLayer& attend) const {
-  const at::NoGradGuard no_gradient;
+  const c10::NoGradGuard no_gradient;
   const auto hidden = decoder_.run(tokens.unsqueeze(0), positions, pass_, {}, attend);
   return decoder_.logits(hidden[0][-1]);
 }

@@ -11,9 +11,9 @@ base=${1:-HEAD~1}
 if git rev-parse --verify --quiet "$base^{commit}" >/dev/null; then
   mapfile -t changed < <(git diff --name-only --diff-filter=d "$base" -- 'core/*.cpp' 'distributed/*.cpp' 'models/*.cpp' 'launch/*.cpp')
   if ((${#changed[@]})); then
-    cmake --preset release >/dev/null
-    cmake --build --preset release --target longnet_core
-    printf '%s\n' "${changed[@]}" | xargs --max-procs="$(nproc)" --max-args=1 clang-tidy -p build/release --quiet
+    cmake --preset lint >/dev/null
+    cmake --build --preset lint --target longnet_event_file   # for its generated header
+    printf '%s\n' "${changed[@]}" | xargs --max-procs="$(nproc)" --max-args=1 clang-tidy -p build/lint --quiet
   fi
   echo "lint: clang-tidy accepts ${#changed[@]} changed files"
 fi

@@ -85,6 +85,7 @@ struct Context : torch::CustomClassHolder {
 
 std::vector<SegmentRows> zero_gradients(const std::vector<SegmentRows>& rows, at::ScalarType dtype) {
   std::vector<SegmentRows> gradients;
+  gradients.reserve(rows.size());
   for (const SegmentRows& segment : rows) {
     gradients.push_back({at::zeros_like(segment.keys, dtype), at::zeros_like(segment.values, dtype)});
   }
@@ -97,7 +98,7 @@ using torch::autograd::variable_list;
 class DilatedAttention : public torch::autograd::Function<DilatedAttention> {
  public:
   static variable_list forward(AutogradContext* ctx, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-                               const std::optional<at::Tensor>& key_mask, c10::intrusive_ptr<Context> context) {
+                               const std::optional<at::Tensor>& key_mask, const c10::intrusive_ptr<Context>& context) {
     const AttentionPlan& plan = *context->plan;
     const auto bias = key_bias(key_mask, q);
     const auto options = q.options().dtype(accumulation_type(q));

@@ -48,8 +48,8 @@ std::string shortest(double value) {
 
 }  // namespace
 
-ConfigReader::ConfigReader(const ConfigNode* section, std::string path, std::string parent_place)
-    : section_(section), path_(std::move(path)), place_(section != nullptr ? section->place : std::move(parent_place)) {
+ConfigReader::ConfigReader(const ConfigNode* section, std::string path, const std::string& parent_place)
+    : section_(section), path_(std::move(path)), place_(section != nullptr ? section->place : parent_place) {
   if (section_ == nullptr) return;
   if (section_->kind == ConfigNode::Kind::Null) section_ = nullptr;
   if (section_ != nullptr && section_->kind != ConfigNode::Kind::Map) {

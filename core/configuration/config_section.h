@@ -51,7 +51,7 @@ concept ConfigEnum = requires {
 class ConfigReader {
  public:
   /// `path` is the section's own key path, empty for the root. A missing or empty section has all defaults.
-  ConfigReader(const ConfigNode* section, std::string path, std::string parent_place);
+  ConfigReader(const ConfigNode* section, std::string path, const std::string& parent_place);
 
   void operator()(const char* key, std::int64_t& value, Bounds bounds = {});
   void operator()(const char* key, double& value, Bounds bounds = {});

@@ -19,7 +19,8 @@ Initializer normal(double standard_deviation) {
   return [=](at::Tensor& tensor, const at::Generator& generator) { tensor.normal_(0, standard_deviation, generator); };
 }
 
-at::Tensor ParameterSet::add(const std::string& name, std::vector<std::int64_t> shape, const Initializer& initialize) {
+at::Tensor ParameterSet::add(const std::string& name, const std::vector<std::int64_t>& shape,
+                             const Initializer& initialize) {
   auto value = at::empty(shape, at::kDouble);
   initialize(value, at::detail::createCPUGenerator(hash({seed_, list_.size()})));
   list_.push_back({name, value.to(dtype_).requires_grad_()});

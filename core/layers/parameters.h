@@ -32,7 +32,7 @@ class ParameterSet {
   ParameterSet& operator=(const ParameterSet&) = delete;
 
   /// A new parameter. The handle stays valid; its memory moves once, in flatten().
-  at::Tensor add(const std::string& name, std::vector<std::int64_t> shape, const Initializer& initialize);
+  at::Tensor add(const std::string& name, const std::vector<std::int64_t>& shape, const Initializer& initialize);
 
   /// Moves all parameters into flat memory and gives each a gradient there, of zeros. Call once, after the last add().
   void flatten();

@@ -1,5 +1,6 @@
 #include "distributed/mpi/mpi_work.h"
 
+#include <new>
 #include <utility>
 
 #include "core/error.h"
@@ -9,7 +10,7 @@ namespace longnet::mpi {
 
 MpiWork::~MpiWork() {
   // An exception has taken the place of wait(). MPI may still write: its memory must outlive this object.
-  if (!done_ && !requests_.empty()) new std::vector<at::Tensor>(std::move(tensors_));
+  if (!done_ && !requests_.empty()) new (std::nothrow) std::vector<at::Tensor>(std::move(tensors_));
 }
 
 MPI_Request* MpiWork::add_request() {
