@@ -45,7 +45,7 @@ std::vector<std::int64_t> encode(DataType type, const std::string& prompt) {
 }
 
 void print(DataType type, std::int64_t token) {
-  if (type == DataType::Text) {
+  if (type == DataType::Text && token < 256) {  // a model may have a larger vocabulary than its bytes
     std::putchar(static_cast<int>(token));
   } else if (type == DataType::Fasta && token < fasta_vocabulary) {
     std::putchar(fasta_letters[token]);

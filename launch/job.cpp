@@ -33,15 +33,6 @@ std::int64_t sequence_ranks(const Configuration& configuration, int ranks) {
   return configuration.parallel.sequence.value_or(ranks);
 }
 
-void check_batch(const TrainingConfig& training, std::int64_t data_ranks) {
-  const std::int64_t whole = data_ranks * training.micro_batch_size;
-  if (training.batch_size % whole == 0) return;
-  throw ConfigError("training.batch_size is " + std::to_string(training.batch_size) + ", which is no multiple of " +
-                    std::to_string(whole) + ": " + std::to_string(data_ranks) +
-                    " data-parallel groups of ranks times " + "training.micro_batch_size " +
-                    std::to_string(training.micro_batch_size));
-}
-
 /// LibTorch falls to one thread under mpirun; the number is set from what the ranks of a host can share.
 int set_threads(const ParallelConfig& parallel, int ranks_on_host) {
   const int cores = static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
@@ -83,9 +74,7 @@ Job start_job(std::unique_ptr<Communicator> world, const JobOptions& options) {
   agree(*world, [&] {
     configuration = load_configuration(options.config, options.assignments);
     model = specify_model(configuration.model);
-    const std::int64_t sequence = sequence_ranks(configuration, world->size());
-    require_mesh(world->size(), sequence);
-    check_batch(configuration.training, world->size() / sequence);
+    require_mesh(world->size(), sequence_ranks(configuration, world->size()));
   });
   const auto resolved = to_json(configuration, model.json);
   require_same(*world, "version of longnet", version);

@@ -24,6 +24,15 @@ namespace fs = std::filesystem;
 
 constexpr int requeue_exit_code = 75;
 
+void check_batch(const TrainingConfig& training, std::int64_t data_ranks) {
+  const std::int64_t whole = data_ranks * training.micro_batch_size;
+  if (training.batch_size % whole == 0) return;
+  throw ConfigError("training.batch_size is " + std::to_string(training.batch_size) + ", which is no multiple of " +
+                    std::to_string(whole) + ": " + std::to_string(data_ranks) +
+                    " data-parallel groups of ranks times " + "training.micro_batch_size " +
+                    std::to_string(training.micro_batch_size));
+}
+
 Log open_log(const fs::path& run, bool quiet_screen) {
   std::error_code error;
   fs::create_directories(run, error);
@@ -105,15 +114,16 @@ ControlWord wishes_after(const Training& training, SignalWatch& signals) {
 int train(std::unique_ptr<Communicator> world, const TrainOptions& options, SignalWatch& signals) {
   Job job = start_job(std::move(world), options);
   const Configuration& config = job.configuration;
+  agree(*job.mesh.world, [&] {
+    check_batch(config.training, job.mesh.data_size);
+    if (config.training.evaluate_every_steps > 0) job.data.validation.require_window(config.data.sequence_length);
+  });
   const bool first = job.mesh.is_first(), bar = first && on_terminal();
   Log log;
   agree(*job.mesh.world, [&] {
     if (first) log = open_log(config.run, bar);
   });
   describe_run(job, log);
-  if (config.training.evaluate_every_steps > 0) {
-    agree(*job.mesh.world, [&] { job.data.validation.require_window(config.data.sequence_length); });
-  }
 
   Training training{
       job,

@@ -21,16 +21,15 @@ std::int64_t micro_batches(const Job& job) {
   return row_batch_size(job) / job.configuration.training.micro_batch_size;
 }
 
-/// This rank's part of a micro-batch of step `step` (from 1).
-Batch read_micro_batch(const Job& job, std::int64_t step, std::int64_t micro_batch) {
+/// This rank's part of a micro-batch of a step that begins after `samples` samples of the run.
+Batch read_micro_batch(const Job& job, std::int64_t samples, std::int64_t micro_batch) {
   const TrainingConfig& training = job.configuration.training;
   const std::int64_t first = job.mesh.data_index * row_batch_size(job) + micro_batch * training.micro_batch_size;
   Batch batch{{}, {}, {}, job.parallel->shard(job.configuration.data.sequence_length)};
   std::vector<at::Tensor> tokens, targets;
   for (std::int64_t sample = first; sample < first + training.micro_batch_size; ++sample) {
-    const auto slice =
-        job.data.train.sample((step - 1) * training.batch_size + sample, static_cast<std::uint64_t>(training.seed),
-                              batch.shard.length, batch.shard.own);
+    const auto slice = job.data.train.sample(samples + sample, static_cast<std::uint64_t>(training.seed),
+                                             batch.shard.length, batch.shard.own);
     batch.samples.push_back(sample);
     tokens.push_back(slice.tokens);
     targets.push_back(slice.targets);
@@ -68,7 +67,7 @@ StepResult training_step(Training& training) {
   const std::int64_t received_before = job.parallel->received_bytes();
   parameters.gradients().zero_();
   for (std::int64_t micro_batch = 0; micro_batch < micro_batches(job); ++micro_batch) {
-    const Batch batch = read_micro_batch(job, step, micro_batch);
+    const Batch batch = read_micro_batch(job, training.progress.samples, micro_batch);
     const auto loss = job.model->loss(batch, pass);
     loss.sum.backward();
     mine.loss += loss.sum.item<double>();
