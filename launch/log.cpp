@@ -8,17 +8,22 @@
 
 namespace longnet {
 
-Log::Log(const std::filesystem::path& file, bool quiet_screen) {
+Log::Log(const std::filesystem::path& file) {
   try {
     const auto screen = std::make_shared<spdlog::sinks::stdout_color_sink_mt>();
     screen->set_pattern("%v");
-    if (quiet_screen) screen->set_level(spdlog::level::warn);
+    screen->set_level(spdlog::level::info);
     const auto text = std::make_shared<spdlog::sinks::basic_file_sink_mt>(file.string());
     logger_ = std::make_shared<spdlog::logger>("longnet", spdlog::sinks_init_list{screen, text});
-    logger_->flush_on(spdlog::level::info);
+    logger_->set_level(spdlog::level::debug);
+    logger_->flush_on(spdlog::level::debug);
   } catch (const spdlog::spdlog_ex& error) {
     throw Error(file.string() + ": cannot be written: " + error.what());
   }
+}
+
+void Log::record(const std::string& line) const {
+  if (logger_) logger_->debug("{}", line);
 }
 
 void Log::info(const std::string& line) const {

@@ -15,9 +15,11 @@ class Log {
  public:
   /// A log that says nothing: for all ranks but the first.
   Log() = default;
-  /// Appends to `file`. A quiet screen shows warnings only. Throws Error when the file cannot be written.
-  Log(const std::filesystem::path& file, bool quiet_screen);
+  /// Appends to `file`. Throws Error when the file cannot be written.
+  explicit Log(const std::filesystem::path& file);
 
+  /// For the file alone.
+  void record(const std::string& line) const;
   void info(const std::string& line) const;
   void warn(const std::string& line) const;
 

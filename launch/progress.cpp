@@ -54,7 +54,7 @@ void Progress::report(std::int64_t step, double loss, double tokens_per_second, 
   const auto text = fmt::format("step {}/{}  loss {:.4f}  {:.0f} tokens/s  {} left{}", step, steps_, loss,
                                 tokens_per_second, duration(left), skipped ? "  skipped: not finite" : "");
   if (bar_) draw(step, text);
-  if (step % every_steps_ == 0 || step == steps_ || skipped) log_.info(text);
+  if (step % every_steps_ == 0 || step == steps_ || skipped) bar_ ? log_.record(text) : log_.info(text);
 }
 
 }  // namespace longnet

@@ -15,7 +15,7 @@ bool on_terminal();
 /// What a training run shows of itself: a bar that renews itself on a terminal, plain lines elsewhere.
 class Progress {
  public:
-  /// Lines go to `log`, for every `every_steps`-th step and the last.
+  /// Lines go to `log`, for every `every_steps`-th step and the last; beside a bar to its file alone.
   Progress(Log log, std::int64_t steps, std::int64_t every_steps, bool bar)
       : log_(std::move(log)), steps_(steps), every_steps_(every_steps), bar_(bar) {}
   ~Progress();

@@ -1,4 +1,5 @@
 #include <ATen/ATen.h>
+
 #include <algorithm>
 #include <chrono>
 #include <optional>
@@ -33,11 +34,11 @@ void check_batch(const TrainingConfig& training, std::int64_t data_ranks) {
                     std::to_string(training.micro_batch_size));
 }
 
-Log open_log(const fs::path& run, bool quiet_screen) {
+Log open_log(const fs::path& run) {
   std::error_code error;
   fs::create_directories(run, error);
   if (error) throw ConfigError("run: " + run.string() + " cannot be created: " + error.message());
-  return Log(run / "log.txt", quiet_screen);
+  return Log(run / "log.txt");
 }
 
 /// Continues from a checkpoint as the user wishes: sets the training's progress and state. Collective.
@@ -109,73 +110,110 @@ ControlWord wishes_after(const Training& training, SignalWatch& signals) {
   return wishes;
 }
 
+/// A training from its first step here to its last.
+class Run {
+ public:
+  /// Opens the run folder and continues from a checkpoint if there is one to continue from. Collective.
+  Run(Job& job, const std::string& resume_wish, SignalWatch& signals)
+      : job_(job),
+        config_(job.configuration),
+        signals_(signals),
+        first_(job.mesh.is_first()),
+        log_(open()),
+        training_{job,
+                  AdamW(job.model->parameters(),
+                        {config_.optimizer.betas, config_.optimizer.epsilon, config_.optimizer.weight_decay}),
+                  {}},
+        progress_(log_, config_.training.steps, config_.logging.every_steps, first_ && on_terminal()) {
+    describe_run(job_, log_);
+    resume(training_, resume_wish, log_);
+    agree(*job_.mesh.world, [&] {
+      if (first_) folder_.emplace(config_.run, job_.resolved, config_.logging.tensorboard, training_.progress.step);
+    });
+  }
+
+  /// The exit code.
+  int operator()() {
+    while (training_.progress.step < config_.training.steps) {
+      step();
+      if (!after_step()) return requeue_exit_code;
+    }
+    progress_.clear();
+    log_.info("finished step " + std::to_string(training_.progress.step) + " of " +
+              std::to_string(config_.training.steps));
+    return 0;
+  }
+
+ private:
+  Log open() {
+    Log log;
+    agree(*job_.mesh.world, [&] {
+      if (first_) log = open_log(config_.run);
+    });
+    return log;
+  }
+
+  /// A step, and what is told of it.
+  void step() {
+    const auto begin = std::chrono::steady_clock::now();
+    const StepResult result = training_step(training_);
+    const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+    const std::int64_t number = training_.progress.step;
+    const double rate = static_cast<double>(config_.training.batch_size * config_.data.sequence_length) / seconds;
+    const std::int64_t memory = largest_over_ranks(*job_.mesh.world, peak_memory_bytes());
+    if (first_) {
+      folder_->write({number, result.loss, result.gradient_norm, result.learning_rate, training_.progress.tokens,
+                      seconds, rate, memory, result.exchange_bytes, result.skipped});
+      progress_.report(number, result.loss, rate, seconds, result.skipped);
+    }
+    skipped_in_a_row_ = result.skipped ? skipped_in_a_row_ + 1 : 0;
+    if (skipped_in_a_row_ < config_.training.skipped_steps_limit) return;
+    throw AgreedError("step " + std::to_string(number) + ": loss or gradient was not finite in " +
+                          std::to_string(skipped_in_a_row_) +
+                          " steps in a row; lower optimizer.learning_rate, or resume from an earlier checkpoint",
+                      DivergenceError("").exit_code());
+  }
+
+  /// Evaluates and saves where the ranks agree to; false when they agree to stop before the last step.
+  bool after_step() {
+    const std::int64_t number = training_.progress.step;
+    const ControlWord decision = agree_on(*job_.mesh.world, wishes_after(training_, signals_));
+    if (decision.evaluate) {
+      const std::int64_t length = config_.data.sequence_length;
+      const auto evaluation = evaluate(job_, length, config_.training.evaluation_sequences * length);
+      progress_.clear();
+      log_.info("step " + std::to_string(number) + "  validation loss " + std::to_string(evaluation.loss));
+      if (first_) folder_->write_evaluation(number, evaluation.loss);
+    }
+    if (decision.save) save(training_);
+    if (!decision.signal || decision.stop) return true;
+    progress_.clear();
+    log_.warn("stopped on request after step " + std::to_string(number) +
+              "; the checkpoint is saved, start again to go on");
+    return false;
+  }
+
+  Job& job_;
+  const Configuration& config_;
+  SignalWatch& signals_;
+  bool first_;
+  Log log_;
+  Training training_;
+  Progress progress_;
+  std::optional<RunFolder> folder_;  ///< on the first rank
+  std::int64_t skipped_in_a_row_ = 0;
+};
+
 }  // namespace
 
 int train(std::unique_ptr<Communicator> world, const TrainOptions& options, SignalWatch& signals) {
   Job job = start_job(std::move(world), options);
-  const Configuration& config = job.configuration;
   agree(*job.mesh.world, [&] {
+    const Configuration& config = job.configuration;
     check_batch(config.training, job.mesh.data_size);
     if (config.training.evaluate_every_steps > 0) job.data.validation.require_window(config.data.sequence_length);
   });
-  const bool first = job.mesh.is_first(), bar = first && on_terminal();
-  Log log;
-  agree(*job.mesh.world, [&] {
-    if (first) log = open_log(config.run, bar);
-  });
-  describe_run(job, log);
-
-  Training training{
-      job,
-      AdamW(job.model->parameters(), {config.optimizer.betas, config.optimizer.epsilon, config.optimizer.weight_decay}),
-      {}};
-  resume(training, options.resume, log);
-  std::optional<RunFolder> folder;
-  agree(*job.mesh.world, [&] {
-    if (first) folder.emplace(config.run, job.resolved, config.logging.tensorboard, training.progress.step);
-  });
-  Progress progress(log, config.training.steps, config.logging.every_steps, bar);
-
-  std::int64_t skipped_in_a_row = 0;
-  while (training.progress.step < config.training.steps) {
-    const auto begin = std::chrono::steady_clock::now();
-    const StepResult result = training_step(training);
-    const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
-    const std::int64_t step = training.progress.step;
-    const double rate = static_cast<double>(config.training.batch_size * config.data.sequence_length) / seconds;
-    const std::int64_t memory = largest_over_ranks(*job.mesh.world, peak_memory_bytes());
-    if (first) {
-      folder->write({step, result.loss, result.gradient_norm, result.learning_rate, training.progress.tokens, seconds,
-                     rate, memory, result.exchange_bytes, result.skipped});
-      progress.report(step, result.loss, rate, seconds, result.skipped);
-    }
-
-    skipped_in_a_row = result.skipped ? skipped_in_a_row + 1 : 0;
-    if (skipped_in_a_row >= config.training.skipped_steps_limit) {
-      throw AgreedError("step " + std::to_string(step) + ": loss or gradient was not finite in " +
-                            std::to_string(skipped_in_a_row) +
-                            " steps in a row; lower optimizer.learning_rate, or resume from an earlier checkpoint",
-                        DivergenceError("").exit_code());
-    }
-    const ControlWord decision = agree_on(*job.mesh.world, wishes_after(training, signals));
-    if (decision.evaluate) {
-      const auto evaluation = evaluate(job, config.data.sequence_length,
-                                       config.training.evaluation_sequences * config.data.sequence_length);
-      progress.clear();
-      log.info("step " + std::to_string(step) + "  validation loss " + std::to_string(evaluation.loss));
-      if (first) folder->write_evaluation(step, evaluation.loss);
-    }
-    if (decision.save) save(training);
-    if (decision.signal && !decision.stop) {
-      progress.clear();
-      log.warn("stopped on request after step " + std::to_string(step) +
-               "; the checkpoint is saved, start again to go on");
-      return requeue_exit_code;
-    }
-  }
-  progress.clear();
-  log.info("finished step " + std::to_string(training.progress.step) + " of " + std::to_string(config.training.steps));
-  return 0;
+  return Run(job, options.resume, signals)();
 }
 
 }  // namespace longnet

@@ -135,6 +135,8 @@ class Program(ProgramTest):
         self.assertRegex(text, r"\r\033\[K\[[#.]+\] step 6/6  loss \d")
         self.assertIn("tokens/s", text)
         self.assertIn("left", text)
+        self.assertIn("finished step 6 of 6", text)
+        self.assertIn("step 6/6", (self.folder / "run/log.txt").read_text())
 
     # Going on
 
