@@ -35,9 +35,15 @@ class Configs(ProgramTest):
         record = ">chromosome\n" + "\n".join("ACGTTGCAAGGCTTAC" * 4 + "ACCGGTTN" for _ in range(400)) + "\n"
         for name in ("train.fna", "validation.fna"):
             (self.folder / name).write_text(record)
-        self.train(2, "genome.yaml", f"data.train=[{self.folder}/train.fna]", f"data.validation=[{self.folder}/validation.fna]",
-                   "data.sequence_length=4096", "training.steps=3")
+        data = [f"data.train=[{self.folder}/train.fna]", f"data.validation=[{self.folder}/validation.fna]",
+                "data.sequence_length=4096", "training.steps=3"]
+        self.train(2, "genome.yaml", *data)
         self.assertEqual(len(self.metrics()), 3)
+        options = settings(f"run={self.folder}/run", *data)
+        table = self.run_program(2, "eval", CONFIGS / "genome.yaml", "--tokens", "4096", *options).stdout
+        self.assertIn("bits/base", table)
+        sample = self.run_program(1, "generate", CONFIGS / "genome.yaml", "--prompt", ">ACGT", "--tokens", "40", *options).stdout
+        self.assertRegex(sample, r"^>ACGT[ACGTN>]{40}\n$")
 
     def test_the_quickstart_learns(self):
         self.train(2, "quickstart.yaml", "training.steps=100")
@@ -49,6 +55,7 @@ class Configs(ProgramTest):
                 counts.update(path.read_bytes())
         total = sum(counts.values())
         unigram = -sum(count / total * math.log(count / total) for count in counts.values())
+        print(f"entropy of single bytes {unigram:.2f} nats, loss after 100 steps {loss:.2f}")
         self.assertLess(loss, unigram - 0.5, "the model knows more than how often each byte comes")
 
         output = self.run_program(2, "eval", CONFIGS / "quickstart.yaml", "--tokens", "65536", *settings(f"run={self.folder}/run")).stdout

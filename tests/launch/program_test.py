@@ -9,6 +9,7 @@ import pty
 import re
 import shutil
 import signal
+import struct
 import subprocess
 import time
 
@@ -234,6 +235,16 @@ class Program(ProgramTest):
         self.assertEqual(first, sample("--seed", "4"))
         self.assertNotEqual(first, sample("--seed", "5"))
         self.assertEqual(sample("--temperature", "0"), sample("--top-k", "1", "--seed", "9"))
+
+    def test_token_files_train_and_generate_numbers(self):
+        header = [20240520, 1, 3000] + [0] * 253
+        tokens = [i * i % 100 for i in range(3000)]
+        (self.folder / "tokens.bin").write_bytes(struct.pack("<256i", *header) + struct.pack("<3000H", *tokens))
+        data = [f"data.train=[{self.folder}/tokens.bin]", "data.type=tokens"]
+        self.train(2, *data)
+        output = self.run_program(1, "generate", self.config, "--prompt", "4 9 16", "--tokens", "5", *settings(*data)).stdout
+        self.assertRegex(output, r"^4 9 16 (\d+ ){5}\n$")
+        self.expect_error(2, "want numbers", 1, "generate", self.config, "--prompt", "four", *settings(*data))
 
     def test_generate_refuses_what_it_cannot_do(self):
         self.train(1)
