@@ -66,10 +66,9 @@ void require_same(Communicator& communicator, const std::string& what, const std
     if (texts[rank] == texts[0]) continue;
     const auto differs = std::mismatch(texts[0].begin(), texts[0].end(), texts[rank].begin(), texts[rank].end()).first;
     const auto place = static_cast<std::size_t>(differs - texts[0].begin());
-    throw AgreedError("ranks 0 and " + std::to_string(rank) + " have a different " + what + ": '" +
-                          line_at(texts[0], place) + "' and '" + line_at(texts[rank], place) +
-                          "'; start all ranks with the same",
-                      ConfigError("").exit_code());
+    throw AgreedError(ConfigError("ranks 0 and " + std::to_string(rank) + " have a different " + what + ": '" +
+                                  line_at(texts[0], place) + "' and '" + line_at(texts[rank], place) +
+                                  "'; start all ranks with the same"));
   }
 }
 

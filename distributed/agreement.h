@@ -13,6 +13,8 @@ namespace longnet {
 class AgreedError : public Error {
  public:
   AgreedError(const std::string& message, int exit_code) : Error(message), exit_code_(exit_code) {}
+  /// For an error that all ranks are known to meet alike.
+  explicit AgreedError(const Error& error) : AgreedError(error.what(), error.exit_code()) {}
   int exit_code() const override { return exit_code_; }
 
  private:

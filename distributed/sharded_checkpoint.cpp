@@ -266,12 +266,15 @@ std::vector<fs::path> list_checkpoints(const fs::path& folder) {
 TrainingProgress load_checkpoint(Communicator& world, const fs::path& path, const std::vector<Parameter>& parameters,
                                  const std::vector<FlatState>& states) {
   TrainingProgress progress;
+  Json manifest;
   agree(world, [&] {
-    as_checkpoint_error(path, [&] { verify_files(path, read_manifest(path), world.rank(), world.size()); });
+    as_checkpoint_error(path, [&] {
+      manifest = read_manifest(path);
+      verify_files(path, manifest, world.rank(), world.size());
+    });
   });
   agree(world, [&] {
     as_checkpoint_error(path, [&] {
-      const Json manifest = read_manifest(path);
       progress = {manifest.at("step"), manifest.at("tokens"), manifest.at("samples")};
       read_states(path, manifest, parameters, states);
     });

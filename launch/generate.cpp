@@ -71,7 +71,7 @@ int generate(std::unique_ptr<Communicator> world, const GenerateOptions& options
   job_options.assignments.emplace_back("parallel.sequence=1");  // whatever the training used
   Job job = start_job(std::move(world), job_options);
   auto* decoder = dynamic_cast<Decoder*>(job.model.get());
-  if (decoder == nullptr) throw AgreedError("generate needs a model of type decoder", ConfigError("").exit_code());
+  if (decoder == nullptr) throw AgreedError(ConfigError("generate needs a model of type decoder"));
 
   const DataType type = job.configuration.data.type;
   std::vector<std::int64_t> prompt;

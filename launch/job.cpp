@@ -50,7 +50,9 @@ TokenData open_data(Communicator& world, const Configuration& configuration, std
   agree(world, [&] {
     if (world.rank() == 0) open();
   });
-  agree(world, open);
+  agree(world, [&] {
+    if (!data) open();
+  });
   require_same(world, "data", data->fingerprint);
   return std::move(*data);
 }

@@ -168,10 +168,9 @@ class Run {
     }
     skipped_in_a_row_ = result.skipped ? skipped_in_a_row_ + 1 : 0;
     if (skipped_in_a_row_ < config_.training.skipped_steps_limit) return;
-    throw AgreedError("step " + std::to_string(number) + ": loss or gradient was not finite in " +
-                          std::to_string(skipped_in_a_row_) +
-                          " steps in a row; lower optimizer.learning_rate, or resume from an earlier checkpoint",
-                      DivergenceError("").exit_code());
+    throw AgreedError(DivergenceError(
+        "step " + std::to_string(number) + ": loss or gradient was not finite in " + std::to_string(skipped_in_a_row_) +
+        " steps in a row; lower optimizer.learning_rate, or resume from an earlier checkpoint"));
   }
 
   /// Evaluates and saves where the ranks agree to; false when they agree to stop before the last step.

@@ -1,6 +1,7 @@
 #include "core/attention/dilated_attention.h"
 
 #include <ATen/ATen.h>
+#include <ATen/OpMathType.h>
 #include <torch/csrc/autograd/custom_function.h>
 
 #include <limits>
@@ -14,10 +15,6 @@ namespace longnet {
 namespace {
 
 constexpr double infinity = std::numeric_limits<double>::infinity();
-
-at::ScalarType accumulation_type(const at::Tensor& q) {
-  return q.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
-}
 
 /// (B, N, H, 1) of q's dtype with no memory for H: 0 for keys that take part, -inf for all others.
 std::optional<at::Tensor> key_bias(const std::optional<at::Tensor>& key_mask, const at::Tensor& q) {
@@ -101,7 +98,7 @@ class DilatedAttention : public torch::autograd::Function<DilatedAttention> {
                                const std::optional<at::Tensor>& key_mask, const c10::intrusive_ptr<Context>& context) {
     const AttentionPlan& plan = *context->plan;
     const auto bias = key_bias(key_mask, q);
-    const auto options = q.options().dtype(accumulation_type(q));
+    const auto options = q.options().dtype(at::toOpMathType(q.scalar_type()));
     Forward pass{q, bias, at::zeros(q.sizes(), options),
                  at::full({q.size(0), q.size(1), q.size(2)}, -infinity, options)};
 
@@ -137,7 +134,7 @@ class DilatedAttention : public torch::autograd::Function<DilatedAttention> {
 
     const auto bias = key_bias(saved[5].defined() ? std::optional(saved[5]) : std::nullopt, q);
     const auto lse = saved[4].masked_fill(saved[4].eq(-infinity), infinity);
-    const auto dtype = accumulation_type(q);
+    const auto dtype = at::toOpMathType(q.scalar_type());
     const auto out_gradient = gradients[0].contiguous();
     Backward pass{out_gradient, q, out, lse, bias, at::zeros(q.sizes(), q.options().dtype(dtype))};
 

@@ -1,6 +1,7 @@
 #include "core/attention/row_cache.h"
 
 #include <ATen/ATen.h>
+#include <ATen/OpMathType.h>
 
 #include <algorithm>
 #include <limits>
@@ -30,15 +31,14 @@ void RowCache::reserve(BranchRows& rows, std::int64_t count, const at::Tensor& l
 void RowCache::fill(const at::Tensor& k, const at::Tensor& v) {
   position_ = k.size(1);
   for (BranchRows& rows : branches_) {
-    const std::int64_t segment_begin = position_ / rows.heads.branch.segment * rows.heads.branch.segment;
-    const auto spans = rows_in(rows.heads, segment_begin, {segment_begin, position_});
+    const std::int64_t begin = segment_begin(rows.heads.branch, position_);
+    const auto spans = rows_in(rows.heads, begin, {begin, position_});
     for (std::int64_t head = 0; head < heads_; ++head) {
       const std::int64_t count = spans[static_cast<std::size_t>(head)].count;
       if (count == 0) continue;
       reserve(rows, count, k);
       const auto taken = [&](const at::Tensor& tensor) {
-        return tensor[0].select(1, head).slice(0, segment_begin + rows.heads.offset(head), position_,
-                                               rows.heads.branch.rate);
+        return tensor[0].select(1, head).slice(0, begin + rows.heads.offset(head), position_, rows.heads.branch.rate);
       };
       rows.keys[head].slice(0, 0, count).copy_(taken(k));
       rows.values[head].slice(0, 0, count).copy_(taken(v));
@@ -47,14 +47,14 @@ void RowCache::fill(const at::Tensor& k, const at::Tensor& v) {
 }
 
 at::Tensor RowCache::attend(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) {
-  const auto options = q.options().dtype(q.scalar_type() == at::kDouble ? at::kDouble : at::kFloat);
+  const auto options = q.options().dtype(at::toOpMathType(q.scalar_type()));
   auto out = at::zeros({1, heads_, 1, q.size(3)}, options);
   auto lse = at::full({1, heads_, 1}, -std::numeric_limits<double>::infinity(), options);
   const std::int64_t position = position_++;
 
   for (BranchRows& rows : branches_) {
-    const std::int64_t segment_begin = position / rows.heads.branch.segment * rows.heads.branch.segment;
-    const auto spans = rows_in(rows.heads, segment_begin, {position, position + 1});
+    const std::int64_t begin = segment_begin(rows.heads.branch, position);
+    const auto spans = rows_in(rows.heads, begin, {position, position + 1});
     std::vector<std::int64_t>
         members;  // the heads to whose rows this position belongs; they share an offset, so a row number
     for (std::int64_t head = 0; head < heads_; ++head) {
@@ -83,8 +83,8 @@ at::Tensor RowCache::attend(const at::Tensor& q, const at::Tensor& k, const at::
 std::int64_t RowCache::row_count() const {
   std::int64_t count = 0;
   for (const BranchRows& rows : branches_) {
-    const std::int64_t segment_begin = position_ / rows.heads.branch.segment * rows.heads.branch.segment;
-    for (const Span& span : rows_in(rows.heads, segment_begin, {segment_begin, position_})) count += span.count;
+    const std::int64_t begin = segment_begin(rows.heads.branch, position_);
+    for (const Span& span : rows_in(rows.heads, begin, {begin, position_})) count += span.count;
   }
   return count;
 }

@@ -54,7 +54,7 @@ std::vector<HeadRun> head_runs(const Sides& sides, std::int64_t heads, std::int6
 std::vector<Piece> pieces(const Branch& branch, std::int64_t length, Range own) {
   std::vector<Piece> result;
   for (std::int64_t position = own.begin; position < own.end;) {
-    const std::int64_t begin = position / branch.segment * branch.segment;
+    const std::int64_t begin = segment_begin(branch, position);
     const Range segment{begin, branch.segment < length - begin ? begin + branch.segment : length};
     Piece piece{segment, {position, std::min(segment.end, own.end)}, 1};
     if (!piece.crosses() && segment.size() == branch.segment) {

@@ -18,6 +18,11 @@ struct Range {
   bool operator==(const Range&) const = default;
 };
 
+/// Where the segment that holds `position` begins.
+inline std::int64_t segment_begin(const Branch& branch, std::int64_t position) {
+  return position / branch.segment * branch.segment;
+}
+
 /// The part of a segment that lies in a range, or `count` whole segments of equal length that follow each other there.
 struct Piece {
   Range segment;    ///< the (first) segment, cut at the end of the sequence

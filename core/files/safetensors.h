@@ -26,7 +26,6 @@ class SafetensorsFile {
   explicit SafetensorsFile(const std::filesystem::path& path);
 
   const std::map<std::string, std::string>& metadata() const { return metadata_; }
-  std::vector<std::string> names() const;
   bool contains(const std::string& name) const { return entries_.contains(name); }
 
   /// A copy of the tensor.

@@ -1,6 +1,7 @@
 #include "core/layers/linear_cross_entropy.h"
 
 #include <ATen/ATen.h>
+#include <ATen/OpMathType.h>
 #include <torch/csrc/autograd/custom_function.h>
 
 #include <algorithm>
@@ -20,8 +21,7 @@ struct Chunk {
 };
 
 Chunk chunk_losses(const at::Tensor& hidden, const at::Tensor& weight, const at::Tensor& targets, bool with_gradient) {
-  auto logits = at::mm(hidden, weight.t());
-  if (logits.scalar_type() != at::kDouble) logits = logits.to(at::kFloat);
+  auto logits = at::mm(hidden, weight.t()).to(at::toOpMathType(hidden.scalar_type()));
   const auto counts = targets.ne(ignored_target);
   const auto label = at::where(counts, targets, 0).unsqueeze(1);
   const auto normalizer = logits.logsumexp(1, /*keepdim=*/true);
@@ -40,7 +40,7 @@ class LinearCrossEntropy : public torch::autograd::Function<LinearCrossEntropy> 
     const std::int64_t rows = hidden.size(0);
     const std::int64_t chunk = std::max<std::int64_t>(1, chunk_elements / weight.size(0));
     const auto narrow_weight = weight.to(hidden.scalar_type());
-    const auto wide = hidden.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
+    const auto wide = at::toOpMathType(hidden.scalar_type());
     auto losses = at::zeros({rows}, hidden.options().dtype(wide));
     at::Tensor hidden_gradient, weight_gradient;
     if (with_gradient) {

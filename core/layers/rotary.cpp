@@ -1,6 +1,7 @@
 #include "core/layers/rotary.h"
 
 #include <ATen/ATen.h>
+#include <ATen/OpMathType.h>
 
 #include <cmath>
 
@@ -16,7 +17,7 @@ at::Tensor rotary_rotations(Range positions, std::int64_t head_width, at::Scalar
 }
 
 at::Tensor rotate(const at::Tensor& x, const at::Tensor& rotations) {
-  const auto wide = x.scalar_type() == at::kDouble ? x : x.to(at::kFloat);
+  const auto wide = x.to(at::toOpMathType(x.scalar_type()));
   const auto pairs = at::view_as_complex(wide.unflatten(-1, {-1, 2}).contiguous());
   return at::view_as_real(pairs * rotations).flatten(-2).to(x.scalar_type());
 }
