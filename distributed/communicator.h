@@ -2,6 +2,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <functional>
 #include <memory>
 #include <vector>
 
@@ -14,6 +15,9 @@ class Work {
 
   /// Moves the operation on without waiting; true once it is complete.
   virtual bool poll() = 0;
+
+  /// Returns once the results may be used: on the CPU when they are there; on a GPU at once, because the current stream
+  /// waits in the place of the host.
   virtual void wait() = 0;
 };
 
@@ -29,7 +33,7 @@ struct Message {
 /// in the same order), start without waiting, take contiguous tensors of any size, and throw CommunicationError when
 /// they fail.
 ///
-/// Which tensors an implementation takes (host or device) is its own matter: see distributed/mpi.
+/// Implementations: distributed/mpi, over host memory, and distributed/nccl, between GPUs.
 class Communicator {
  public:
   virtual ~Communicator() = default;
@@ -58,12 +62,16 @@ class Communicator {
   /// output (size, ...) = the `input` (...) of every rank, in rank order.
   virtual std::unique_ptr<Work> all_gather(at::Tensor output, at::Tensor input) = 0;
 
-  /// output (...) = the sum over ranks, in rank order, of their input[rank()]; input is (size, ...). Summed in output's
-  /// dtype, which may be wider than input's.
+  /// output (...) = the sum over ranks of their input[rank()]; input is (size, ...). Summed in output's dtype, which
+  /// may be wider than input's; in rank order, unless a GPU's library sums equal dtypes in an order of its own.
   virtual std::unique_ptr<Work> reduce_scatter(at::Tensor output, at::Tensor input) = 0;
 
   /// Sends and receives any number of messages. Messages between two ranks arrive in the order in which both list them.
   virtual std::unique_ptr<Work> exchange(std::vector<Message> sends, std::vector<Message> receives) = 0;
+
+  /// Starts the operations that `calls` starts, here and on groups that were split from here, as one where that is
+  /// cheaper. None of them may be waited for inside.
+  virtual void together(const std::function<void()>& calls) { calls(); }
 };
 
 }  // namespace longnet

@@ -4,12 +4,16 @@
 
 namespace longnet {
 
-ControlWord agree_on(Communicator& world, const ControlWord& wishes) {
-  auto word = at::tensor(
-      {int(wishes.skip), int(wishes.save), int(wishes.evaluate), int(wishes.stop), int(wishes.signal)}, at::kInt);
-  world.all_reduce(word, Reduction::Maximum)->wait();
-  const auto bit = [&](std::int64_t index) { return word[index].item<int>() != 0; };
-  return {bit(0), bit(1), bit(2), bit(3), bit(4)};
+Agreement::Agreement(Communicator& world, const ControlWord& wishes)
+    : word_(at::tensor({std::int64_t{wishes.save}, std::int64_t{wishes.evaluate}, std::int64_t{wishes.stop},
+                        std::int64_t{wishes.signal}, wishes.peak_memory_bytes},
+                       at::kLong)),
+      work_(world.all_reduce(word_, Reduction::Maximum)) {}
+
+ControlWord Agreement::decision() {
+  work_->wait();
+  const auto* word = word_.const_data_ptr<std::int64_t>();
+  return {word[0] != 0, word[1] != 0, word[2] != 0, word[3] != 0, word[4]};
 }
 
 }  // namespace longnet

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "core/attention/views.h"
+#include "core/cuda/trace.h"
 
 namespace longnet {
 namespace {
@@ -120,13 +121,16 @@ class Exchange::RowsOnTheWay : public Fetch {
  public:
   RowsOnTheWay(std::shared_ptr<Exchange> exchange, const at::Tensor& k, const at::Tensor& v)
       : exchange_(std::move(exchange)), like_(k) {
-    std::vector<Message> sends, receives;
-    for (std::size_t i = 0; i < exchange_->crossings(); ++i) {
-      const Crossing crossing = exchange_->crossing(i);
-      arrivals_.emplace_back();
-      crossing.aligned != nullptr ? gather(crossing, {k, v}) : collect(crossing, {k, v}, sends, receives);
-    }
-    works_.add(exchange_->groups_.sequence->exchange(std::move(sends), std::move(receives)));
+    const TraceRange trace("exchange");
+    exchange_->groups_.sequence->together([&] {
+      std::vector<Message> sends, receives;
+      for (std::size_t i = 0; i < exchange_->crossings(); ++i) {
+        const Crossing crossing = exchange_->crossing(i);
+        arrivals_.emplace_back();
+        crossing.aligned != nullptr ? gather(crossing, {k, v}) : collect(crossing, {k, v}, sends, receives);
+      }
+      works_.add(exchange_->groups_.sequence->exchange(std::move(sends), std::move(receives)));
+    });
   }
 
   void poll() override { works_.poll(); }
@@ -185,13 +189,17 @@ class Exchange::GradientsOnTheWay : public Return {
  public:
   GradientsOnTheWay(std::shared_ptr<Exchange> exchange, const std::vector<SegmentRows>& gradients, at::ScalarType wire)
       : exchange_(std::move(exchange)), wire_(wire) {
-    std::vector<Message> sends, receives;
-    for (std::size_t i = 0; i < exchange_->crossings(); ++i) {
-      const Crossing crossing = exchange_->crossing(i);
-      arrivals_.emplace_back();
-      crossing.aligned != nullptr ? scatter(crossing, gradients[i]) : collect(crossing, gradients[i], sends, receives);
-    }
-    works_.add(exchange_->groups_.sequence->exchange(std::move(sends), std::move(receives)));
+    const TraceRange trace("exchange of gradients");
+    exchange_->groups_.sequence->together([&] {
+      std::vector<Message> sends, receives;
+      for (std::size_t i = 0; i < exchange_->crossings(); ++i) {
+        const Crossing crossing = exchange_->crossing(i);
+        arrivals_.emplace_back();
+        crossing.aligned != nullptr ? scatter(crossing, gradients[i])
+                                    : collect(crossing, gradients[i], sends, receives);
+      }
+      works_.add(exchange_->groups_.sequence->exchange(std::move(sends), std::move(receives)));
+    });
   }
 
   void poll() override { works_.poll(); }

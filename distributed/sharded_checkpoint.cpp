@@ -65,7 +65,7 @@ FileDigest write_shard(const fs::path& path, const std::vector<Parameter>& param
   std::vector<NamedTensor> tensors;
   for (const FlatState& state : states) {
     for (const StoredRange& range : stored_ranges(parameters, rank, ranks)) {
-      auto part = state.flat.slice(0, range.in_flat.begin, range.in_flat.end);
+      auto part = state.flat.slice(0, range.in_flat.begin, range.in_flat.end).to(at::kCPU);
       if (range.whole()) part = part.view(range.parameter->value.sizes());
       tensors.emplace_back(range.key(state.prefix), part);
     }

@@ -17,17 +17,19 @@ EvaluationResult evaluate(Job& job, std::int64_t length, std::int64_t tokens) {
   Pass pass;
   pass.dtype = job.activation_dtype();
 
-  auto sums = at::zeros({2}, at::kDouble);  // loss, tokens
+  auto sums = at::zeros({2}, at::TensorOptions(job.device).dtype(at::kDouble));  // loss, tokens
   for (std::int64_t window = job.mesh.data_index; window < windows; window += job.mesh.data_size) {
     const SequenceShard shard = job.parallel->shard(length);
     const auto slice = data.window(window, length, shard.own);
-    const auto loss = job.model->loss({slice.tokens.unsqueeze(0), slice.targets.unsqueeze(0), {window}, shard}, pass);
+    const Batch batch{slice.tokens.unsqueeze(0), slice.targets.unsqueeze(0), {window}, shard};
+    const auto loss = job.model->loss(on_device(batch, job.device), pass);
     sums[0] += loss.sum.to(at::kDouble);
     sums[1] += static_cast<double>(shard.size());
   }
   job.mesh.world->all_reduce(sums, Reduction::Sum)->wait();
-  const double count = sums[1].item<double>();
-  return {static_cast<std::int64_t>(count), sums[0].item<double>() / count};
+  const auto totals = sums.to(at::kCPU);
+  const double count = totals[1].item<double>();
+  return {static_cast<std::int64_t>(count), totals[0].item<double>() / count};
 }
 
 }  // namespace longnet

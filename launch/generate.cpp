@@ -90,7 +90,7 @@ int generate(std::unique_ptr<Communicator> world, const GenerateOptions& options
   const SamplerSettings sampling{options.temperature, options.top_k, options.top_p};
   DecoderSession session(*decoder, job.activation_dtype());
   for (const std::int64_t token : prompt) print(type, token);
-  auto logits = session.begin(at::tensor(prompt));
+  auto logits = session.begin(at::tensor(prompt).to(job.device));
   for (std::int64_t count = 0; count < options.tokens; ++count) {
     const std::int64_t token = sample_token(logits, sampling, generator);
     print(type, token);

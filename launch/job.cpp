@@ -3,19 +3,22 @@
 #include <ATen/Parallel.h>
 
 #include <algorithm>
+#include <chrono>
 #include <optional>
 #include <thread>
 
 #include "core/error.h"
 #include "distributed/agreement.h"
+#include "distributed/nccl/nccl_communicator.h"
+#include "launch/device_choice.h"
 #include "launch/version.h"
 #include "models/registry.h"
 
 namespace longnet {
 namespace {
 
-at::ScalarType parameter_dtype(Precision precision) {
-  return precision == Precision::Float64 ? at::kDouble : at::kFloat;
+at::TensorOptions parameters_on(c10::Device device, Precision precision) {
+  return at::TensorOptions(device).dtype(precision == Precision::Float64 ? at::kDouble : at::kFloat);
 }
 
 TransportChoice transport_choice(ParallelConfig::Transport transport) {
@@ -82,6 +85,11 @@ Job start_job(std::unique_ptr<Communicator> world, const JobOptions& options) {
   require_same(*world, "version of longnet", version);
   require_same(*world, "configuration", to_yaml(resolved));
 
+  const DeviceChoice choice = choose_device(configuration.parallel, *world);
+  if (choice.device.is_cuda() && !choice.shared) {
+    const std::chrono::seconds timeout(configuration.parallel.timeout_seconds);
+    world = make_nccl_communicator(std::move(world), {choice.device, timeout, options.on_failure});
+  }
   const std::int64_t sequence = sequence_ranks(configuration, world->size());
   auto mesh = make_process_mesh(std::move(world), sequence);
   const int threads = set_threads(configuration.parallel, mesh.ranks_on_host);
@@ -91,10 +99,10 @@ Job start_job(std::unique_ptr<Communicator> world, const JobOptions& options) {
   if (const auto warning = model.warning(configuration.data.sequence_length)) warnings.push_back(*warning);
   auto parallel =
       std::make_unique<SequenceParallel>(*mesh.sequence, transport_choice(configuration.parallel.transport));
-  auto built = model.build(*parallel, parameter_dtype(configuration.training.precision),
+  auto built = model.build(*parallel, parameters_on(choice.device, configuration.training.precision),
                            static_cast<std::uint64_t>(configuration.training.seed));
-  return {std::move(configuration), resolved,         std::move(mesh),     std::move(data),
-          std::move(parallel),      std::move(built), std::move(warnings), threads};
+  return {std::move(configuration), resolved, std::move(mesh), std::move(data), std::move(parallel), std::move(built),
+          std::move(warnings),      threads,  choice.device};
 }
 
 }  // namespace longnet

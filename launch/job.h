@@ -1,13 +1,16 @@
 #pragma once
 
 #include <ATen/core/Tensor.h>
+#include <c10/core/Device.h>
 
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "core/configuration/configuration.h"
 #include "core/data/token_dataset.h"
+#include "core/error.h"
 #include "distributed/process_mesh.h"
 #include "distributed/sequence_parallel.h"
 #include "models/model.h"
@@ -18,6 +21,8 @@ namespace longnet {
 struct JobOptions {
   std::string config;
   std::vector<std::string> assignments;  ///< of --set
+  /// Called from another thread when the GPUs can no longer reach each other; nothing will come of the job.
+  std::function<void(const CommunicationError&)> on_failure = {};
 };
 
 /// What every command needs: ranks that agree on configuration, program and data, and a model on each.
@@ -29,7 +34,8 @@ struct Job {
   std::unique_ptr<SequenceParallel> parallel;
   std::unique_ptr<Model> model;
   std::vector<std::string> warnings;
-  int threads;  ///< of this rank
+  int threads;         ///< of this rank
+  c10::Device device;  ///< where this rank computes
 
   at::ScalarType activation_dtype() const;
 };

@@ -1,6 +1,7 @@
 #include <CLI/CLI.hpp>
 #include <cstdio>
 #include <exception>
+#include <functional>
 #include <optional>
 
 #include "core/error.h"
@@ -91,8 +92,12 @@ struct CommandLine {
     }
   }
 
-  int run(SignalWatch& signals) {
+  int run(SignalWatch& signals, const std::function<void(const CommunicationError&)>& on_failure) {
     auto world = make_mpi_world();
+    for (JobOptions* options :
+         {static_cast<JobOptions*>(&train), static_cast<JobOptions*>(&eval), static_cast<JobOptions*>(&generate)}) {
+      options->on_failure = on_failure;
+    }
     if (train_command->parsed()) return longnet::train(std::move(world), train, signals);
     signals.release();
     if (eval_command->parsed()) return longnet::eval(std::move(world), eval);
@@ -107,7 +112,10 @@ int run(int argc, char** argv) {
   CommandLine command_line;
   if (const auto code = command_line.parse(argc, argv, rank == 0)) return *code;
   try {
-    return command_line.run(signals);
+    return command_line.run(signals, [&](const CommunicationError& error) {
+      std::fprintf(stderr, "longnet: %s\n", error.what());
+      mpi.abort(error.exit_code());
+    });
   } catch (const AgreedError& error) {
     if (rank == 0) std::fprintf(stderr, "longnet: %s\n", error.what());
     return error.exit_code();

@@ -1,10 +1,11 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
-#include <chrono>
 #include <optional>
 #include <sstream>
+#include <utility>
 
+#include "core/cuda/device.h"
 #include "core/error.h"
 #include "distributed/agreement.h"
 #include "distributed/control_word.h"
@@ -74,17 +75,12 @@ void describe_run(Job& job, const Log& log) {
   std::ostringstream line;
   line << "longnet " << version << ": " << job.model->parameters().count() << " parameters; " << mesh.world->size()
        << " ranks = " << mesh.data_size << " data x " << mesh.sequence->size() << " sequence, with " << job.threads
-       << " threads each; " << config.training.batch_size * config.data.sequence_length << " tokens a step";
+       << " threads each, on " << (job.device.is_cuda() ? "GPUs; " : "the CPU; ")
+       << config.training.batch_size * config.data.sequence_length << " tokens a step";
   log.info(line.str());
   log.info("data: " + std::to_string(job.data.train.size()) + " tokens to train on, " +
            std::to_string(job.data.validation.size()) + " held out; run folder " + config.run);
   for (const auto& warning : job.warnings) log.warn("warning: " + warning);
-}
-
-std::int64_t largest_over_ranks(Communicator& world, std::int64_t value) {
-  auto largest = at::full({1}, value, at::kLong);
-  world.all_reduce(largest, Reduction::Maximum)->wait();
-  return largest.item<std::int64_t>();
 }
 
 void save(Training& training) {
@@ -97,16 +93,20 @@ void save(Training& training) {
                   parameters.list(), training_states(parameters, training.optimizer), config.checkpoint.keep);
 }
 
-/// What this rank wants to happen after a step.
-ControlWord wishes_after(const Training& training, SignalWatch& signals) {
-  const Configuration& config = training.job.configuration;
-  const std::int64_t step = training.progress.step;
+std::int64_t peak_memory(const Job& job) {
+  return job.device.is_cuda() ? peak_device_bytes(job.device) : peak_memory_bytes();
+}
+
+/// What this rank wants to happen after step number `step`.
+ControlWord wishes_for(std::int64_t step, const Job& job, SignalWatch& signals) {
+  const Configuration& config = job.configuration;
   const auto due = [&](std::int64_t every) { return every > 0 && step % every == 0; };
   ControlWord wishes;
   wishes.stop = step >= config.training.steps;
   wishes.signal = signals.requested();
   wishes.save = wishes.stop || wishes.signal || due(config.checkpoint.every_steps);
   wishes.evaluate = due(config.training.evaluate_every_steps);
+  wishes.peak_memory_bytes = peak_memory(job);
   return wishes;
 }
 
@@ -132,15 +132,27 @@ class Run {
     });
   }
 
-  /// The exit code.
+  /// The exit code. Steps overlap: while the device works on one, the host gives it the next and then reads the numbers
+  /// of the one before. What happens after a step was agreed on while the step before it ran.
   int operator()() {
-    while (training_.progress.step < config_.training.steps) {
-      step();
-      if (!after_step()) return requeue_exit_code;
+    Communicator& world = *job_.mesh.world;
+    const TrainingProgress& progress = training_.progress;
+    if (progress.step < config_.training.steps) wishes_.emplace(world, wishes_for(progress.step + 1, job_, signals_));
+    bool stopped = false;
+    while (progress.step < config_.training.steps && !stopped) {
+      const StartedStep started = training_step(training_);
+      const ControlWord decision = wishes_->decision();
+      wishes_.emplace(world, wishes_for(progress.step + 1, job_, signals_));
+      report_last();
+      last_ = {progress.step, progress.tokens, decision.peak_memory_bytes, started};
+      stopped = !after_step(decision);
     }
+    if (wishes_) wishes_->decision();
+    report_last();
+    world.barrier();  // nobody lets go of a communicator that another rank still uses
     progress_.clear();
-    log_.info("finished step " + std::to_string(training_.progress.step) + " of " +
-              std::to_string(config_.training.steps));
+    if (stopped) return requeue_exit_code;
+    log_.info("finished step " + std::to_string(progress.step) + " of " + std::to_string(config_.training.steps));
     return 0;
   }
 
@@ -153,38 +165,49 @@ class Run {
     return log;
   }
 
-  /// A step, and what is told of it.
-  void step() {
-    const auto begin = std::chrono::steady_clock::now();
-    const StepResult result = training_step(training_);
-    const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
-    const std::int64_t number = training_.progress.step;
-    const double rate = static_cast<double>(config_.training.batch_size * config_.data.sequence_length) / seconds;
-    const std::int64_t memory = largest_over_ranks(*job_.mesh.world, peak_memory_bytes());
+  /// A step whose numbers have not been read.
+  struct LastStep {
+    std::int64_t number;
+    std::int64_t tokens;
+    std::int64_t peak_memory_bytes;
+    StartedStep started;
+  };
+
+  /// Tells of the last step, once.
+  void report_last() {
+    if (!last_) return;
+    const LastStep last = *std::exchange(last_, {});
+    const StepResult result = last.started.result();
+    const double rate =
+        static_cast<double>(config_.training.batch_size * config_.data.sequence_length) / result.seconds;
     if (first_) {
-      folder_->write({number, result.loss, result.gradient_norm, result.learning_rate, training_.progress.tokens,
-                      seconds, rate, memory, result.exchange_bytes, result.skipped});
-      progress_.report(number, result.loss, rate, seconds, result.skipped);
+      folder_->write({last.number, result.loss, result.gradient_norm, result.learning_rate, last.tokens, result.seconds,
+                      rate, last.peak_memory_bytes, result.exchange_bytes, result.skipped});
+      progress_.report(last.number, result.loss, rate, result.seconds, result.skipped);
     }
     skipped_in_a_row_ = result.skipped ? skipped_in_a_row_ + 1 : 0;
     if (skipped_in_a_row_ < config_.training.skipped_steps_limit) return;
-    throw AgreedError(DivergenceError(
-        "step " + std::to_string(number) + ": loss or gradient was not finite in " + std::to_string(skipped_in_a_row_) +
-        " steps in a row; lower optimizer.learning_rate, or resume from an earlier checkpoint"));
+    throw AgreedError(DivergenceError("step " + std::to_string(last.number) + ": loss or gradient was not finite in " +
+                                      std::to_string(skipped_in_a_row_) +
+                                      " steps in a row; lower optimizer.learning_rate, or resume from an earlier "
+                                      "checkpoint"));
   }
 
-  /// Evaluates and saves where the ranks agree to; false when they agree to stop before the last step.
-  bool after_step() {
+  /// Evaluates and saves as the ranks have agreed to; false when they have agreed to stop before the last step.
+  bool after_step(const ControlWord& decision) {
     const std::int64_t number = training_.progress.step;
-    const ControlWord decision = agree_on(*job_.mesh.world, wishes_after(training_, signals_));
     if (decision.evaluate) {
+      report_last();
       const std::int64_t length = config_.data.sequence_length;
       const auto evaluation = evaluate(job_, length, config_.training.evaluation_sequences * length);
       progress_.clear();
       log_.info("step " + std::to_string(number) + "  validation loss " + std::to_string(evaluation.loss));
       if (first_) folder_->write_evaluation(number, evaluation.loss);
     }
-    if (decision.save) save(training_);
+    if (decision.save) {
+      report_last();
+      save(training_);
+    }
     if (!decision.signal || decision.stop) return true;
     progress_.clear();
     log_.warn("stopped on request after step " + std::to_string(number) +
@@ -200,6 +223,8 @@ class Run {
   Training training_;
   Progress progress_;
   std::optional<RunFolder> folder_;  ///< on the first rank
+  std::optional<Agreement> wishes_;  ///< for the step that comes next
+  std::optional<LastStep> last_;
   std::int64_t skipped_in_a_row_ = 0;
 };
 

@@ -1,12 +1,15 @@
 #include "launch/training_step.h"
 
 #include <ATen/ATen.h>
+#include <c10/core/Event.h>
+#include <c10/core/impl/VirtualGuardImpl.h>
 
-#include <cmath>
+#include <chrono>
+#include <optional>
 
+#include "core/cuda/trace.h"
 #include "core/training/clipping.h"
 #include "core/training/schedule.h"
-#include "distributed/control_word.h"
 #include "distributed/gradient_reduction.h"
 
 namespace longnet {
@@ -23,6 +26,7 @@ std::int64_t micro_batches(const Job& job) {
 
 /// This rank's part of a micro-batch of a step that begins after `samples` samples of the run.
 Batch read_micro_batch(const Job& job, std::int64_t samples, std::int64_t micro_batch) {
+  const TraceRange trace("data");
   const TrainingConfig& training = job.configuration.training;
   const std::int64_t first = job.mesh.data_index * row_batch_size(job) + micro_batch * training.micro_batch_size;
   Batch batch{{}, {}, {}, job.parallel->shard(job.configuration.data.sequence_length)};
@@ -39,60 +43,101 @@ Batch read_micro_batch(const Job& job, std::int64_t samples, std::int64_t micro_
   return batch;
 }
 
-/// Sums that all ranks need.
-struct Totals {
-  double loss = 0;
-  double labels = 0;
-  double exchange_bytes = 0;
-};
+/// Adds the gradients and the loss of a micro-batch; returns how many labels counted.
+double add_micro_batch(Job& job, const Batch& batch, const Pass& pass, const at::Tensor& loss_sum) {
+  const double labels = batch.targets.ne(ignored_target).sum().item<double>();
+  const Batch here = on_device(batch, job.device);
+  CrossEntropy loss;
+  {
+    const TraceRange trace("forward");
+    loss = job.model->loss(here, pass);
+  }
+  const TraceRange trace("backward");
+  loss.sum.backward();
+  loss_sum.add_(loss.sum.detach());
+  return labels;
+}
 
-Totals sum_over_ranks(Communicator& world, const Totals& mine) {
-  auto sums = at::tensor({mine.loss, mine.labels, mine.exchange_bytes}, at::kDouble);
-  world.all_reduce(sums, Reduction::Sum)->wait();
-  return {sums[0].item<double>(), sums[1].item<double>(), sums[2].item<double>()};
+/// The numbers on their way to the host, which does not wait for them here.
+at::Tensor on_the_way_to_host(const at::Tensor& numbers) {
+  if (numbers.is_cpu()) return numbers;
+  auto host = at::empty(numbers.sizes(), numbers.options().device(at::kCPU).pinned_memory(true));
+  host.copy_(numbers, /*non_blocking=*/true);
+  return host;
 }
 
 }  // namespace
 
-StepResult training_step(Training& training) {
+/// When a step began and ended, by the clock of whatever carries it out.
+class StepClock {
+ public:
+  explicit StepClock(c10::Device device) : device_(device), host_begin_(std::chrono::steady_clock::now()) {
+    if (!device_.is_cpu()) record(begin_);
+  }
+  void stop() { device_.is_cpu() ? void(host_end_ = std::chrono::steady_clock::now()) : record(end_); }
+
+  /// Waits for the end.
+  double seconds() {
+    if (device_.is_cpu()) return std::chrono::duration<double>(host_end_ - host_begin_).count();
+    end_->synchronize();
+    return begin_->elapsedTime(*end_) / 1000;
+  }
+
+ private:
+  void record(std::optional<c10::Event>& event) const {
+    event.emplace(device_.type(), c10::EventFlag::BACKEND_DEFAULT);  // with the time
+    event->record(c10::impl::VirtualGuardImpl(device_.type()).getStream(device_));
+  }
+
+  c10::Device device_;
+  std::chrono::steady_clock::time_point host_begin_, host_end_;
+  std::optional<c10::Event> begin_, end_;
+};
+
+StepResult StartedStep::result() const {
+  const double seconds = clock_->seconds();
+  const auto* numbers = numbers_.const_data_ptr<double>();
+  return {numbers[0], numbers[1], learning_rate_, static_cast<std::int64_t>(numbers[2]), seconds, numbers[3] != 0};
+}
+
+StartedStep training_step(Training& training) {
   Job& job = training.job;
   const Configuration& config = job.configuration;
   ParameterSet& parameters = job.model->parameters();
+  const at::Tensor& gradients = parameters.gradients();
   Communicator& world = *job.mesh.world;
   const std::int64_t step = training.progress.step + 1;
   const Pass pass{job.activation_dtype(), /*training=*/true, config.training.recompute,
                   static_cast<std::uint64_t>(config.training.seed), step};
+  StartedStep started;
+  started.clock_ = std::make_shared<StepClock>(job.device);
 
-  Totals mine;
   const std::int64_t received_before = job.parallel->received_bytes();
-  parameters.gradients().zero_();
+  auto totals = at::zeros({3}, at::TensorOptions(job.device).dtype(at::kDouble));  // loss, labels, exchanged bytes
+  double labels = 0;
+  gradients.zero_();
   for (std::int64_t micro_batch = 0; micro_batch < micro_batches(job); ++micro_batch) {
-    const Batch batch = read_micro_batch(job, training.progress.samples, micro_batch);
-    const auto loss = job.model->loss(batch, pass);
-    loss.sum.backward();
-    mine.loss += loss.sum.item<double>();
-    mine.labels += batch.targets.ne(ignored_target).sum().item<double>();
+    labels += add_micro_batch(job, read_micro_batch(job, training.progress.samples, micro_batch), pass, totals[0]);
   }
-  mine.exchange_bytes = static_cast<double>(job.parallel->received_bytes() - received_before);
+  totals[1].fill_(labels);
+  totals[2].fill_(static_cast<double>(job.parallel->received_bytes() - received_before));
 
-  sum_in_buckets(world, parameters.gradients());
-  const Totals totals = sum_over_ranks(world, mine);
-  const double loss = totals.loss / totals.labels;
-  const double norm = global_norm(parameters.gradients()) / totals.labels;
-  const double rate = learning_rate(config.optimizer, step, config.training.steps);
+  const TraceRange trace("optimizer");
+  sum_in_buckets(world, gradients);
+  world.all_reduce(totals, Reduction::Sum)->wait();
+  const auto loss = totals[0] / totals[1], norm = global_norm(gradients) / totals[1];
+  auto skip = (loss + norm).isfinite().logical_not().to(at::kFloat).unsqueeze(0);
+  world.all_reduce(skip, Reduction::Maximum)->wait();
+  gradients.mul_(clip_factor(norm, config.optimizer.clip_norm) / totals[1]);
+  started.learning_rate_ = learning_rate(config.optimizer, step, config.training.steps);
+  training.optimizer.update(step, started.learning_rate_, skip);
 
-  ControlWord wishes;
-  wishes.skip = !std::isfinite(loss) || !std::isfinite(norm);
-  const bool skip = agree_on(world, wishes).skip;
-  if (!skip) {
-    parameters.gradients().mul_(clip_factor(norm, config.optimizer.clip_norm) / totals.labels);
-    training.optimizer.update(step, rate);
-  }
-
+  started.numbers_ = on_the_way_to_host(at::stack({loss, norm, totals[2], skip[0].to(at::kDouble)}));
+  started.clock_->stop();
   training.progress.step = step;
   training.progress.samples += config.training.batch_size;
   training.progress.tokens += config.training.batch_size * config.data.sequence_length;
-  return {loss, norm, rate, static_cast<std::int64_t>(totals.exchange_bytes), skip};
+  return started;
 }
 
 std::int64_t planned_exchange_bytes(Job& job) {

@@ -1,6 +1,9 @@
 #pragma once
 
+#include <ATen/core/Tensor.h>
+
 #include <cstdint>
+#include <memory>
 
 #include "core/training/adamw.h"
 #include "distributed/sharded_checkpoint.h"
@@ -15,17 +18,35 @@ struct Training {
   TrainingProgress progress;
 };
 
+class StepClock;
+
 struct StepResult {
   double loss;           ///< the mean over all labels of the step
   double gradient_norm;  ///< before clipping
   double learning_rate;
   std::int64_t exchange_bytes;  ///< received by all ranks together
+  double seconds;               ///< from the step's begin to its end, on this rank
   bool skipped;                 ///< loss or gradient was not finite: nothing was changed
 };
 
-/// One step: forward and backward over this rank's part of the batch, sum over ranks, update. Collective; the result is
-/// the same on all ranks.
-StepResult training_step(Training& training);
+/// A step that was started. On a GPU it may still be under way.
+class StartedStep {
+ public:
+  /// Waits for the step's end. The same on all ranks.
+  StepResult result() const;
+
+ private:
+  friend class StepClock;
+  friend StartedStep training_step(Training& training);
+
+  double learning_rate_ = 0;
+  at::Tensor numbers_;  ///< on the host, once the step has ended: loss, norm, bytes, whether it was skipped
+  std::shared_ptr<StepClock> clock_;
+};
+
+/// One step: forward and backward over this rank's part of the batch, sum over ranks, update. Collective. On a GPU the
+/// host only gives the orders: whether to skip the update and how much to clip is decided where the numbers are.
+StartedStep training_step(Training& training);
 
 /// The exchange_bytes of a step, from the plan alone. Collective.
 std::int64_t planned_exchange_bytes(Job& job);

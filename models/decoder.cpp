@@ -94,10 +94,10 @@ std::optional<std::string> coverage_warning(const DecoderConfig& config, std::in
 
 }  // namespace
 
-Decoder::Decoder(const DecoderConfig& config, SequenceParallel& parallel, at::ScalarType parameter_dtype,
+Decoder::Decoder(const DecoderConfig& config, SequenceParallel& parallel, const at::TensorOptions& parameter_options,
                  std::uint64_t seed)
     : config_(config),
-      parameters_(parameter_dtype, seed),
+      parameters_(parameter_options, seed),
       attention_(parallel.attention(mixture_of(config), config.heads, /*causal=*/true)) {
   const auto embedding = normal(1 / std::sqrt(static_cast<double>(config.width)));
   const LayerSettings settings{config.width, config.heads, config.feed_forward, config.layers, config.dropout};
@@ -114,11 +114,11 @@ Decoder::Decoder(const DecoderConfig& config, SequenceParallel& parallel, at::Sc
 
 at::Tensor Decoder::run(const at::Tensor& tokens, Range positions, const Pass& pass,
                         const std::vector<std::int64_t>& samples, const AttendInLayer& attend) const {
+  auto x = at::embedding(embed_tokens_, tokens).to(pass.dtype);
   at::Tensor rotations;
   if (config_.positions == Positions::Rope) {
-    rotations = rotary_rotations(positions, config_.width / config_.heads, pass.dtype);
+    rotations = rotary_rotations(positions, config_.width / config_.heads, x.options());
   }
-  auto x = at::embedding(embed_tokens_, tokens).to(pass.dtype);
   for (std::size_t index = 0; index < layers_.size(); ++index) {
     const LayerAttention attention = [attend, index, rotations](const at::Tensor& q, const at::Tensor& k,
                                                                 const at::Tensor& v) {
@@ -176,7 +176,7 @@ at::Tensor DecoderSession::begin(const at::Tensor& tokens) {
 
 at::Tensor DecoderSession::next(std::int64_t token) {
   const std::int64_t position = caches_.front().position();
-  return run(at::full({1}, token, at::kLong), {position, position + 1},
+  return run(at::full({1}, token, decoder_.parameters_.options().dtype(at::kLong)), {position, position + 1},
              [&](std::size_t layer, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) {
                return caches_[layer].attend(q, k, v);
              });
@@ -186,8 +186,8 @@ ModelSpecification specify_decoder(ConfigReader reader) {
   const DecoderConfig config = read(reader);
   return {to_json(config), config.vocabulary,
           [config](std::int64_t length) { return coverage_warning(config, length); },
-          [config](SequenceParallel& parallel, at::ScalarType dtype, std::uint64_t seed) {
-            return std::make_unique<Decoder>(config, parallel, dtype, seed);
+          [config](SequenceParallel& parallel, const at::TensorOptions& options, std::uint64_t seed) {
+            return std::make_unique<Decoder>(config, parallel, options, seed);
           }};
 }
 

@@ -32,7 +32,8 @@ struct DecoderConfig {
 /// A causal LongNet language model: token embedding, layers, a last normalization, and a projection to the vocabulary.
 class Decoder : public Model {
  public:
-  Decoder(const DecoderConfig& config, SequenceParallel& parallel, at::ScalarType parameter_dtype, std::uint64_t seed);
+  Decoder(const DecoderConfig& config, SequenceParallel& parallel, const at::TensorOptions& parameter_options,
+          std::uint64_t seed);
 
   ParameterSet& parameters() override { return parameters_; }
   CrossEntropy loss(const Batch& batch, const Pass& pass) override;

@@ -24,6 +24,9 @@ struct Batch {
   SequenceShard shard;
 };
 
+/// The batch with its tensors on another device. The host does not wait for the copies.
+Batch on_device(const Batch& batch, c10::Device device);
+
 /// How a forward pass runs.
 struct Pass {
   at::ScalarType dtype = at::kFloat;  ///< of activations; parameters may be wider
@@ -53,7 +56,8 @@ struct ModelSpecification {
   std::int64_t vocabulary;      ///< tokens must be below
   /// Advice for a sequence of `length` tokens, if there is any.
   std::function<std::optional<std::string>(std::int64_t length)> warning;
-  std::function<std::unique_ptr<Model>(SequenceParallel& parallel, at::ScalarType parameter_dtype, std::uint64_t seed)>
+  std::function<std::unique_ptr<Model>(SequenceParallel& parallel, const at::TensorOptions& parameter_options,
+                                       std::uint64_t seed)>
       build;
 };
 

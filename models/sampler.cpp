@@ -7,7 +7,8 @@
 namespace longnet {
 
 std::int64_t sample_token(const at::Tensor& logits, const SamplerSettings& settings, at::Generator& generator) {
-  const auto [sorted, order] = logits.to(at::kDouble).sort(-1, /*descending=*/true);
+  const auto [sorted, order] =
+      logits.to(at::TensorOptions().dtype(at::kDouble).device(at::kCPU)).sort(-1, /*descending=*/true);
   if (settings.temperature == 0) return order[0].item<std::int64_t>();
   auto probability = (sorted / settings.temperature).softmax(-1);
   const std::int64_t kept = settings.top_k > 0 ? std::min(settings.top_k, probability.size(0)) : probability.size(0);

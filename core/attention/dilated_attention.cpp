@@ -6,8 +6,8 @@
 
 #include <limits>
 
-#include "core/attention/flash.h"
-#include "core/attention/merge.h"
+#include "core/attention/kernel.h"
+#include "core/attention/merged_rows.h"
 #include "core/attention/views.h"
 #include "core/error.h"
 
@@ -29,22 +29,25 @@ std::optional<at::Tensor> tile_bias(const std::optional<at::Tensor>& bias, const
   return tile_view(*bias, tile, tile.key_positions, call).transpose(2, 3);
 }
 
-/// Attention of own queries to keys, which are own or fetched, accumulated over all tiles.
+/// Attention of own queries to keys, which are own or fetched, joined over all tiles.
 struct Forward {
   const at::Tensor& q;
   const std::optional<at::Tensor>& bias;
-  at::Tensor out;
-  at::Tensor lse;
+  MergedRows merged;
 
   void attend(const Tile& tile, const at::Tensor& keys, const at::Tensor& values, bool causal) {
     for (std::int64_t call = 0; call < call_count(q.size(0), tile); ++call) {
-      const auto part = flash_forward(tile_view(q, tile, tile.queries, call), tile_view(keys, tile, tile.keys, call),
-                                      tile_view(values, tile, tile.keys, call), causal, tile_bias(bias, tile, call));
-      auto out_rows = tile_view(out, tile, tile.queries, call);
-      auto lse_rows = tile_view(lse, tile, tile.queries, call);
-      merge_attention(out_rows, lse_rows, part.out, part.lse);
+      merged.add(tile, call,
+                 kernel_forward(tile_view(q, tile, tile.queries, call), tile_view(keys, tile, tile.keys, call),
+                                tile_view(values, tile, tile.keys, call), causal, tile_bias(bias, tile, call)));
     }
   }
+};
+
+/// Gradients of the keys and values of one range or one segment.
+struct KeyValueSums {
+  SummedRows keys;
+  SummedRows values;
 };
 
 /// The same tiles backward. Each call gets the mixture's out and lse, which makes its gradient that of the whole
@@ -55,18 +58,17 @@ struct Backward {
   const at::Tensor& out;
   const at::Tensor& lse;  ///< +inf where a query has no key
   const std::optional<at::Tensor>& bias;
-  at::Tensor q_gradient;
+  SummedRows q_gradient;
 
-  void attend(const Tile& tile, const at::Tensor& keys, const at::Tensor& values, bool causal, at::Tensor& k_gradient,
-              at::Tensor& v_gradient) {
+  void attend(const Tile& tile, const at::Tensor& keys, const at::Tensor& values, bool causal, KeyValueSums& sums) {
     for (std::int64_t call = 0; call < call_count(q.size(0), tile); ++call) {
       const auto queries = [&](const at::Tensor& tensor) { return tile_view(tensor, tile, tile.queries, call); };
       const auto rows = [&](const at::Tensor& tensor) { return tile_view(tensor, tile, tile.keys, call); };
-      const auto part = flash_backward(queries(out_gradient), queries(q), rows(keys), rows(values), queries(out),
-                                       queries(lse), causal, tile_bias(bias, tile, call));
-      queries(q_gradient).add_(part.q);
-      rows(k_gradient).add_(part.k);
-      rows(v_gradient).add_(part.v);
+      const auto part = kernel_backward(queries(out_gradient), queries(q), rows(keys), rows(values), queries(out),
+                                        queries(lse), causal, tile_bias(bias, tile, call));
+      q_gradient.add(tile, tile.queries, call, part.q);
+      sums.keys.add(tile, tile.keys, call, part.k);
+      sums.values.add(tile, tile.keys, call, part.v);
     }
   }
 };
@@ -80,15 +82,6 @@ struct Context : torch::CustomClassHolder {
   std::shared_ptr<KeyValueExchange> exchange;
 };
 
-std::vector<SegmentRows> zero_gradients(const std::vector<SegmentRows>& rows, at::ScalarType dtype) {
-  std::vector<SegmentRows> gradients;
-  gradients.reserve(rows.size());
-  for (const SegmentRows& segment : rows) {
-    gradients.push_back({at::zeros_like(segment.keys, dtype), at::zeros_like(segment.values, dtype)});
-  }
-  return gradients;
-}
-
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
@@ -98,9 +91,7 @@ class DilatedAttention : public torch::autograd::Function<DilatedAttention> {
                                const std::optional<at::Tensor>& key_mask, const c10::intrusive_ptr<Context>& context) {
     const AttentionPlan& plan = *context->plan;
     const auto bias = key_bias(key_mask, q);
-    const auto options = q.options().dtype(at::toOpMathType(q.scalar_type()));
-    Forward pass{q, bias, at::zeros(q.sizes(), options),
-                 at::full({q.size(0), q.size(1), q.size(2)}, -infinity, options)};
+    Forward pass{q, bias, MergedRows(q)};
 
     const auto fetch = context->exchange ? context->exchange->fetch(k, v) : nullptr;
     for (const Tile& tile : plan.own_tiles) {
@@ -112,13 +103,13 @@ class DilatedAttention : public torch::autograd::Function<DilatedAttention> {
       for (const Tile& tile : plan.crossings[i].tiles) pass.attend(tile, remote[i].keys, remote[i].values, false);
     }
 
-    const auto out = pass.out.to(q.scalar_type());
-    variable_list saved{q, k, v, out, pass.lse, key_mask.value_or(at::Tensor())};
+    const auto [out, lse] = pass.merged.finish();
+    variable_list saved{q, k, v, out, lse, key_mask.value_or(at::Tensor())};
     for (const SegmentRows& rows : remote) saved.insert(saved.end(), {rows.keys, rows.values});
     ctx->save_for_backward(saved);
     ctx->saved_data["context"] = c10::IValue::make_capsule(context);
-    ctx->mark_non_differentiable({pass.lse});
-    return {out, pass.lse};
+    ctx->mark_non_differentiable({lse});
+    return {out, lse};
   }
 
   static variable_list backward(AutogradContext* ctx, const variable_list& gradients) {
@@ -134,27 +125,30 @@ class DilatedAttention : public torch::autograd::Function<DilatedAttention> {
 
     const auto bias = key_bias(saved[5].defined() ? std::optional(saved[5]) : std::nullopt, q);
     const auto lse = saved[4].masked_fill(saved[4].eq(-infinity), infinity);
-    const auto dtype = at::toOpMathType(q.scalar_type());
+    const auto type = q.scalar_type();
     const auto out_gradient = gradients[0].contiguous();
-    Backward pass{out_gradient, q, out, lse, bias, at::zeros(q.sizes(), q.options().dtype(dtype))};
+    Backward pass{out_gradient, q, out, lse, bias, SummedRows(q)};
 
-    auto remote_gradients = zero_gradients(remote, dtype);
+    std::vector<SegmentRows> remote_gradients;
     for (std::size_t i = 0; i < plan.crossings.size(); ++i) {
+      KeyValueSums sums{SummedRows(remote[i].keys), SummedRows(remote[i].values)};
       for (const Tile& tile : plan.crossings[i].tiles) {
-        pass.attend(tile, remote[i].keys, remote[i].values, false, remote_gradients[i].keys,
-                    remote_gradients[i].values);
+        pass.attend(tile, remote[i].keys, remote[i].values, false, sums);
       }
+      const auto wide = at::toOpMathType(type);
+      remote_gradients.push_back({sums.keys.finish(wide), sums.values.finish(wide)});
     }
-    const auto give_back =
-        context->exchange ? context->exchange->give_back(remote_gradients, k.scalar_type()) : nullptr;
-    auto k_gradient = at::zeros_like(pass.q_gradient), v_gradient = at::zeros_like(pass.q_gradient);
+    const auto give_back = context->exchange ? context->exchange->give_back(remote_gradients, type) : nullptr;
+    KeyValueSums sums{SummedRows(k), SummedRows(v)};
     for (const Tile& tile : plan.own_tiles) {
-      pass.attend(tile, k, v, plan.causal, k_gradient, v_gradient);
+      pass.attend(tile, k, v, plan.causal, sums);
       if (give_back) give_back->poll();
     }
-    if (give_back) give_back->finish(k_gradient, v_gradient);
-    const auto type = q.scalar_type();
-    return {pass.q_gradient.to(type), k_gradient.to(type), v_gradient.to(type), at::Tensor(), at::Tensor()};
+    if (!give_back) return {pass.q_gradient.finish(type), sums.keys.finish(type), sums.values.finish(type), {}, {}};
+    const auto wide = at::toOpMathType(type);
+    auto k_gradient = sums.keys.finish(wide), v_gradient = sums.values.finish(wide);
+    give_back->finish(k_gradient, v_gradient);
+    return {pass.q_gradient.finish(type), k_gradient.to(type), v_gradient.to(type), {}, {}};
   }
 };
 
@@ -162,11 +156,15 @@ void check(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const 
            const std::optional<at::Tensor>& key_mask) {
   const auto fail = [](const std::string& what) { throw Error("dilated attention: " + what); };
   const auto type = q.scalar_type();
-  if (type != at::kFloat && type != at::kDouble && type != at::kBFloat16)
-    fail("q is neither float32, float64 nor bfloat16");
+  const bool known = type == at::kFloat || type == at::kDouble || type == at::kBFloat16;
+  if (!known && !(type == at::kHalf && q.is_cuda())) {
+    fail("q is neither float32, float64 nor bfloat16 (or, on a GPU, float16)");
+  }
   if (q.dim() != 4) fail("q is not (B, n, H, D)");
   for (const auto* tensor : {&k, &v}) {
-    if (tensor->sizes() != q.sizes() || tensor->scalar_type() != type) fail("q, k and v differ in shape or dtype");
+    if (tensor->sizes() != q.sizes() || tensor->scalar_type() != type || tensor->device() != q.device()) {
+      fail("q, k and v differ in shape, dtype or device");
+    }
   }
   for (const auto* tensor : {&q, &k, &v}) {
     if (tensor->stride(3) != 1 && tensor->size(3) > 1) fail("the channels of a head are not contiguous");

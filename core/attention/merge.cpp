@@ -1,5 +1,6 @@
 #include "core/attention/merge.h"
 
+#include <ATen/ATen.h>
 #include <ATen/Dispatch.h>
 #include <ATen/Parallel.h>
 #include <c10/util/BFloat16.h>
@@ -63,9 +64,21 @@ void merge_rows(const at::Tensor& out, const at::Tensor& lse, const at::Tensor& 
   });
 }
 
+/// For the few rows that generation merges on a GPU; a training step joins them in cuda/join_parts.
+void merge_rows_by_operators(at::Tensor& out, at::Tensor& lse, const at::Tensor& out_part, const at::Tensor& lse_part) {
+  const auto merged = at::logaddexp(lse, lse_part);
+  const auto weight = [&](const at::Tensor& of) {
+    const auto nothing = of.eq(-std::numeric_limits<double>::infinity());
+    return (of - merged).exp_().masked_fill_(nothing, 0).unsqueeze(-1);
+  };
+  out.mul_(weight(lse)).add_(out_part * weight(lse_part));
+  lse.copy_(merged);
+}
+
 }  // namespace
 
 void merge_attention(at::Tensor& out, at::Tensor& lse, const at::Tensor& out_part, const at::Tensor& lse_part) {
+  if (out.is_cuda()) return merge_rows_by_operators(out, lse, out_part, lse_part);
   const auto running = out.scalar_type(), part = out_part.scalar_type();
   if (running == at::kDouble && part == at::kDouble) return merge_rows<double, double>(out, lse, out_part, lse_part);
   if (running == at::kFloat && part == at::kFloat) return merge_rows<float, float>(out, lse, out_part, lse_part);

@@ -6,7 +6,7 @@
 #include <algorithm>
 #include <limits>
 
-#include "core/attention/flash.h"
+#include "core/attention/kernel.h"
 #include "core/attention/merge.h"
 
 namespace longnet {
@@ -63,14 +63,14 @@ at::Tensor RowCache::attend(const at::Tensor& q, const at::Tensor& k, const at::
     if (members.empty()) continue;
     const std::int64_t row = spans[static_cast<std::size_t>(members[0])].first;
     reserve(rows, row + 1, k);
-    const auto index = at::tensor(members);
+    const auto index = at::tensor(members).to(q.device());
     const auto of_members = [&](const at::Tensor& tensor) { return tensor[0][0].index_select(0, index).unsqueeze(1); };
     rows.keys.slice(1, row, row + 1).index_copy_(0, index, of_members(k));
     rows.values.slice(1, row, row + 1).index_copy_(0, index, of_members(v));
     const auto seen = [&](const at::Tensor& tensor) {
       return tensor.slice(1, 0, row + 1).index_select(0, index).unsqueeze(0);
     };
-    const auto part = flash_forward(of_members(q).unsqueeze(0), seen(rows.keys), seen(rows.values), false, {});
+    const auto part = kernel_forward(of_members(q).unsqueeze(0), seen(rows.keys), seen(rows.values), false, {});
 
     auto out_members = out.index_select(1, index), lse_members = lse.index_select(1, index);
     merge_attention(out_members, lse_members, part.out, part.lse);

@@ -20,6 +20,13 @@ struct ConfigNames<ParallelConfig::Transport> {
 };
 
 template <>
+struct ConfigNames<ParallelConfig::Device> {
+  using Device = ParallelConfig::Device;
+  static constexpr std::array<std::pair<const char*, Device>, 3> names{
+      {{"auto", Device::Automatic}, {"cpu", Device::Cpu}, {"cuda", Device::Cuda}}};
+};
+
+template <>
 struct ConfigNames<OptimizerConfig::Type> {
   static constexpr std::array<std::pair<const char*, OptimizerConfig::Type>, 1> names{
       {{"adamw", OptimizerConfig::Type::AdamW}}};
@@ -54,6 +61,9 @@ void describe(Fields& field, ParallelConfig& parallel) {
   field("sequence", parallel.sequence, at_least(1));
   field("threads", parallel.threads, at_least(1));
   field("transport", parallel.transport);
+  field("device", parallel.device);
+  field("share_gpu", parallel.share_gpu);
+  field("timeout_seconds", parallel.timeout_seconds, at_least(1));
 }
 
 template <typename Fields>

@@ -28,6 +28,9 @@ struct ParallelConfig {
   std::optional<std::int64_t> sequence;  ///< ranks that share a sequence; automatic: all
   std::optional<std::int64_t> threads;   ///< of each rank; automatic: the host's cores divided by its ranks
   enum class Transport { Automatic, Aligned, Unaligned } transport = Transport::Automatic;
+  enum class Device { Automatic, Cpu, Cuda } device = Device::Automatic;  ///< automatic: a GPU where there is one
+  bool share_gpu = false;              ///< let several ranks use one GPU; their tensors then travel through the host
+  std::int64_t timeout_seconds = 600;  ///< of an operation between GPUs
 };
 
 struct OptimizerConfig {

@@ -7,12 +7,18 @@
 #include <algorithm>
 
 #include "core/error.h"
+#include "core/layers/cuda/cross_entropy.h"
 
 namespace longnet {
 namespace {
 
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
+
+/// A GPU is better served with few large products, and keeps no wide copy of the logits.
+std::int64_t default_chunk_elements(c10::Device device) {
+  return std::int64_t{1} << (device.is_cuda() ? 27 : 24);
+}
 
 /// Losses of one chunk of rows, and what remains of its logits: the gradient of their sum.
 struct Chunk {
@@ -21,7 +27,12 @@ struct Chunk {
 };
 
 Chunk chunk_losses(const at::Tensor& hidden, const at::Tensor& weight, const at::Tensor& targets, bool with_gradient) {
-  auto logits = at::mm(hidden, weight.t()).to(at::toOpMathType(hidden.scalar_type()));
+  auto logits = at::mm(hidden, weight.t());
+  if (logits.is_cuda()) {
+    auto losses = cuda::cross_entropy(logits, targets, with_gradient);
+    return {losses, logits};
+  }
+  logits = logits.to(at::toOpMathType(hidden.scalar_type()));
   const auto counts = targets.ne(ignored_target);
   const auto label = at::where(counts, targets, 0).unsqueeze(1);
   const auto normalizer = logits.logsumexp(1, /*keepdim=*/true);
@@ -38,7 +49,8 @@ class LinearCrossEntropy : public torch::autograd::Function<LinearCrossEntropy> 
   static variable_list forward(AutogradContext* ctx, const at::Tensor& hidden, const at::Tensor& weight,
                                const at::Tensor& targets, std::int64_t chunk_elements, bool with_gradient) {
     const std::int64_t rows = hidden.size(0);
-    const std::int64_t chunk = std::max<std::int64_t>(1, chunk_elements / weight.size(0));
+    const std::int64_t most = chunk_elements > 0 ? chunk_elements : default_chunk_elements(hidden.device());
+    const std::int64_t chunk = std::max<std::int64_t>(1, most / weight.size(0));
     const auto narrow_weight = weight.to(hidden.scalar_type());
     const auto wide = at::toOpMathType(hidden.scalar_type());
     auto losses = at::zeros({rows}, hidden.options().dtype(wide));

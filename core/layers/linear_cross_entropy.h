@@ -15,10 +15,11 @@ struct CrossEntropy {
 };
 
 /// Cross-entropy of softmax(hidden W^T) against `targets`, without ever holding all (n, V) logits: rows are taken in
-/// chunks of at most `chunk_elements` logits, and each chunk's gradient is computed with its loss.
+/// chunks of at most `chunk_elements` logits (0: what suits the device), and each chunk's gradient is computed with its
+/// loss.
 ///
 /// hidden (n, C); weight (V, C), may be wider than hidden; targets (n) int64, in [0, V) or ignored_target.
 CrossEntropy linear_cross_entropy(const at::Tensor& hidden, const at::Tensor& weight, const at::Tensor& targets,
-                                  std::int64_t chunk_elements = std::int64_t{1} << 24);
+                                  std::int64_t chunk_elements = 0);
 
 }  // namespace longnet

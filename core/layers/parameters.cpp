@@ -23,7 +23,7 @@ at::Tensor ParameterSet::add(const std::string& name, const std::vector<std::int
                              const Initializer& initialize) {
   auto value = at::empty(shape, at::kDouble);
   initialize(value, at::detail::createCPUGenerator(hash({seed_, list_.size()})));
-  list_.push_back({name, value.to(dtype_).requires_grad_()});
+  list_.push_back({name, value.to(options_).requires_grad_()});
   return list_.back().value;
 }
 

@@ -2,6 +2,7 @@
 
 #include <ATen/core/Generator.h>
 #include <ATen/core/Tensor.h>
+#include <c10/core/TensorOptions.h>
 
 #include <cstdint>
 #include <functional>
@@ -27,7 +28,8 @@ struct Parameter {
 class ParameterSet {
  public:
   /// Values depend on the seed and on the order in which parameters are added, on nothing else.
-  ParameterSet(at::ScalarType dtype, std::uint64_t seed) : dtype_(dtype), seed_(seed) {}
+  /// `options`: dtype and device of the values and their gradients.
+  ParameterSet(const at::TensorOptions& options, std::uint64_t seed) : options_(options), seed_(seed) {}
   ParameterSet(const ParameterSet&) = delete;
   ParameterSet& operator=(const ParameterSet&) = delete;
 
@@ -38,14 +40,14 @@ class ParameterSet {
   void flatten();
 
   const std::vector<Parameter>& list() const { return list_; }
-  at::ScalarType dtype() const { return dtype_; }
+  const at::TensorOptions& options() const { return options_; }
   std::int64_t count() const { return values_.numel(); }
 
   const at::Tensor& values() const { return values_; }        ///< (count)
   const at::Tensor& gradients() const { return gradients_; }  ///< (count)
 
  private:
-  at::ScalarType dtype_;
+  at::TensorOptions options_;
   std::uint64_t seed_;
   std::vector<Parameter> list_;
   at::Tensor values_;

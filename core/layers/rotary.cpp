@@ -7,13 +7,14 @@
 
 namespace longnet {
 
-at::Tensor rotary_rotations(Range positions, std::int64_t head_width, at::ScalarType dtype) {
-  const auto position = at::arange(positions.begin, positions.end, at::kDouble);
-  const auto pair = at::arange(0, head_width, 2, at::kDouble);
+at::Tensor rotary_rotations(Range positions, std::int64_t head_width, const at::TensorOptions& options) {
+  const auto exact = options.dtype(at::kDouble);
+  const auto position = at::arange(positions.begin, positions.end, exact);
+  const auto pair = at::arange(0, head_width, 2, exact);
   const auto frequency = (pair * (-std::log(10000.0) / static_cast<double>(head_width))).exp();
   const auto angle = position.unsqueeze(1) * frequency;
   const auto rotations = at::polar(at::ones_like(angle), angle).unsqueeze(1);
-  return dtype == at::kDouble ? rotations : rotations.to(at::kComplexFloat);
+  return options.dtype() == at::kDouble ? rotations : rotations.to(at::kComplexFloat);
 }
 
 at::Tensor rotate(const at::Tensor& x, const at::Tensor& rotations) {

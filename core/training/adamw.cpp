@@ -22,15 +22,15 @@ AdamW::AdamW(ParameterSet& parameters, const AdamWSettings& settings)
   }
 }
 
-void AdamW::update(std::int64_t step, double learning_rate) {
-  const auto number = at::full({}, static_cast<double>(step), at::kFloat);
+void AdamW::update(std::int64_t step, double learning_rate, const at::Tensor& skip) {
+  const auto number = at::full({}, static_cast<double>(step), average_.options().dtype(at::kFloat));
   for (Group& group : groups_) {
     if (group.values.empty()) continue;
     const std::vector<at::Tensor> steps(group.values.size(), number);
     at::_fused_adamw_(group.values, group.gradients, group.averages, group.square_averages, /*max_exp_avg_sqs=*/{},
                       steps, learning_rate, settings_.betas[0], settings_.betas[1], group.weight_decay,
                       settings_.epsilon,
-                      /*amsgrad=*/false, /*maximize=*/false);
+                      /*amsgrad=*/false, /*maximize=*/false, /*grad_scale=*/{}, skip);
   }
 }
 

@@ -21,8 +21,9 @@ class AdamW {
  public:
   AdamW(ParameterSet& parameters, const AdamWSettings& settings);
 
-  /// One update, number `step` (from 1), with the gradients as they are in the ParameterSet.
-  void update(std::int64_t step, double learning_rate);
+  /// One update, number `step` (from 1), with the gradients as they are in the ParameterSet. Nothing changes where
+  /// `skip`, one float32 number on the parameters' device, is 1.
+  void update(std::int64_t step, double learning_rate, const at::Tensor& skip);
 
   /// The running averages of gradients and of their squares, flat like ParameterSet::values().
   const at::Tensor& average() const { return average_; }

@@ -3,22 +3,22 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
-#include <cmath>
+#include <vector>
 
 namespace longnet {
 
-double global_norm(const at::Tensor& flat) {
-  constexpr std::int64_t chunk = 1 << 20;  // bounds the float64 copy
-  double sum = 0;
+at::Tensor global_norm(const at::Tensor& flat) {
+  constexpr std::int64_t chunk = 1 << 20;  // bounds the float64 copy that the CPU makes
+  std::vector<at::Tensor> chunks;
   for (std::int64_t begin = 0; begin < flat.numel(); begin += chunk) {
-    const auto part = flat.slice(0, begin, std::min(begin + chunk, flat.numel())).to(at::kDouble);
-    sum += at::dot(part, part).item<double>();
+    chunks.push_back(flat.slice(0, begin, std::min(begin + chunk, flat.numel())));
   }
-  return std::sqrt(sum);
+  return at::linalg_vector_norm(at::stack(at::_foreach_norm(chunks, 2, at::kDouble)), 2);
 }
 
-double clip_factor(double norm, double limit) {
-  return limit > 0 && norm > limit ? limit / norm : 1;
+at::Tensor clip_factor(const at::Tensor& norm, double limit) {
+  if (limit <= 0) return at::ones_like(norm);
+  return (limit / norm).clamp_max(1);
 }
 
 }  // namespace longnet

@@ -18,10 +18,23 @@ namespace {
 using mpi::ByteType;
 using mpi::MpiWork;
 
-void check_host(const at::Tensor& tensor) {
-  if (!tensor.is_contiguous() || !tensor.is_cpu()) {
-    throw CommunicationError("an MPI operation got a tensor that is not contiguous in host memory");
-  }
+/// A tensor as MPI sees it: in host memory, pinned where it stands for one on a GPU.
+at::Tensor host_memory_for(const at::Tensor& tensor) {
+  if (!tensor.is_contiguous()) throw CommunicationError("an MPI operation got a tensor that is not contiguous");
+  if (tensor.is_cpu()) return tensor;
+  return at::empty(tensor.sizes(), tensor.options().device(at::kCPU).pinned_memory(true));
+}
+
+/// Host memory that holds the tensor's values.
+at::Tensor values_on_host(const at::Tensor& tensor) {
+  const auto host = host_memory_for(tensor);
+  if (!tensor.is_cpu()) host.copy_(tensor);
+  return host;
+}
+
+/// Brings what arrived in host memory to the tensor that it was meant for.
+void deliver(MpiWork& work, const at::Tensor& tensor, const at::Tensor& host) {
+  if (!tensor.is_cpu()) work.then([tensor, host] { tensor.copy_(host, /*non_blocking=*/true); });
 }
 
 MPI_Datatype arithmetic_type(at::ScalarType type) {
@@ -71,21 +84,23 @@ class MpiCommunicator : public Communicator {
   void barrier() override { LONGNET_MPI(MPI_Barrier(handle_)); }
 
   std::unique_ptr<Work> broadcast(at::Tensor data, int root) override {
-    check_host(data);
+    const auto host = rank_ == root ? values_on_host(data) : host_memory_for(data);
     auto work = std::make_unique<MpiWork>();
-    const ByteType bytes = bytes_of(data);
-    LONGNET_MPI(MPI_Ibcast(data.data_ptr(), bytes.count(), bytes.type(), root, handle_, work->add_request()));
-    work->keep(data);
+    const ByteType bytes = bytes_of(host);
+    LONGNET_MPI(MPI_Ibcast(host.data_ptr(), bytes.count(), bytes.type(), root, handle_, work->add_request()));
+    work->keep(host);
+    deliver(*work, data, host);
     return work;
   }
 
   std::unique_ptr<Work> all_reduce(at::Tensor data, Reduction reduction) override {
-    check_host(data);
     auto work = std::make_unique<MpiWork>();
+    const auto host = values_on_host(data);
     const bool half = data.scalar_type() == at::kBFloat16 || data.scalar_type() == at::kHalf;
-    const auto sum = half ? data.to(at::kFloat) : data;  // MPI has no such types
-    if (half) work->then([data, sum]() mutable { data.copy_(sum); });
+    const auto sum = half ? host.to(at::kFloat) : host;  // MPI has no such types
+    if (half) work->then([host, sum] { host.copy_(sum); });
     work->keep(sum);
+    deliver(*work, data, host);
 
     const auto type = arithmetic_type(sum.scalar_type());
     const auto operation = reduction == Reduction::Sum ? MPI_SUM : MPI_MAX;
@@ -100,35 +115,35 @@ class MpiCommunicator : public Communicator {
   }
 
   std::unique_ptr<Work> all_gather(at::Tensor output, at::Tensor input) override {
-    check_host(output);
-    check_host(input);
-    if (output.numel() != size_ * input.numel()) throw CommunicationError("all_gather: output is not (size, input)");
+    const auto from = values_on_host(input), to = host_memory_for(output);
+    if (to.numel() != size_ * from.numel()) throw CommunicationError("all_gather: output is not (size, input)");
     auto work = std::make_unique<MpiWork>();
-    const ByteType bytes = bytes_of(input);
-    LONGNET_MPI(MPI_Iallgather(input.data_ptr(), bytes.count(), bytes.type(), output.data_ptr(), bytes.count(),
-                               bytes.type(), handle_, work->add_request()));
-    work->keep(output);
-    work->keep(input);
+    const ByteType bytes = bytes_of(from);
+    LONGNET_MPI(MPI_Iallgather(from.data_ptr(), bytes.count(), bytes.type(), to.data_ptr(), bytes.count(), bytes.type(),
+                               handle_, work->add_request()));
+    work->keep(from);
+    work->keep(to);
+    deliver(*work, output, to);
     return work;
   }
 
   std::unique_ptr<Work> reduce_scatter(at::Tensor output, at::Tensor input) override {
-    check_host(output);
-    check_host(input);
     if (input.size(0) != size_) throw CommunicationError("reduce_scatter: input is not (size, output)");
-    auto parts = at::empty_like(input);  // from every rank, what it has for this one
+    const auto from = values_on_host(input), to = host_memory_for(output);
+    auto parts = at::empty(from.sizes(), from.options());  // from every rank, what it has for this one
     std::vector<Message> sends, receives;
     for (int peer = 0; peer < size_; ++peer) {
       if (peer == rank_) continue;
-      sends.push_back({peer, input[peer]});
+      sends.push_back({peer, from[peer]});
       receives.push_back({peer, parts[peer]});
     }
-    parts[rank_].copy_(input[rank_]);
+    parts[rank_].copy_(from[rank_]);
     auto work = start(std::move(sends), std::move(receives));
-    work->then([output, parts]() mutable {
-      output.copy_(parts[0]);
-      for (std::int64_t peer = 1; peer < parts.size(0); ++peer) output.add_(parts[peer]);
+    work->then([to, parts] {
+      to.copy_(parts[0]);
+      for (std::int64_t peer = 1; peer < parts.size(0); ++peer) to.add_(parts[peer]);
     });
+    deliver(*work, output, to);
     return work;
   }
 
@@ -139,22 +154,23 @@ class MpiCommunicator : public Communicator {
  private:
   static ByteType bytes_of(const at::Tensor& tensor) { return ByteType(static_cast<std::int64_t>(tensor.nbytes())); }
 
-  std::unique_ptr<MpiWork> start(std::vector<Message> sends, std::vector<Message> receives) {
+  std::unique_ptr<MpiWork> start(const std::vector<Message>& sends, const std::vector<Message>& receives) {
     constexpr int tag = 0;  // messages between two ranks do not overtake each other
     auto work = std::make_unique<MpiWork>();
-    for (Message& message : receives) {
-      check_host(message.data);
-      const ByteType bytes = bytes_of(message.data);
-      LONGNET_MPI(MPI_Irecv(message.data.data_ptr(), bytes.count(), bytes.type(), message.peer, tag, handle_,
-                            work->add_request()));
-      work->keep(std::move(message.data));
+    for (const Message& message : receives) {
+      const auto host = host_memory_for(message.data);
+      const ByteType bytes = bytes_of(host);
+      LONGNET_MPI(
+          MPI_Irecv(host.data_ptr(), bytes.count(), bytes.type(), message.peer, tag, handle_, work->add_request()));
+      work->keep(host);
+      deliver(*work, message.data, host);
     }
-    for (Message& message : sends) {
-      check_host(message.data);
-      const ByteType bytes = bytes_of(message.data);
-      LONGNET_MPI(MPI_Isend(message.data.data_ptr(), bytes.count(), bytes.type(), message.peer, tag, handle_,
-                            work->add_request()));
-      work->keep(std::move(message.data));
+    for (const Message& message : sends) {
+      const auto host = values_on_host(message.data);
+      const ByteType bytes = bytes_of(host);
+      LONGNET_MPI(
+          MPI_Isend(host.data_ptr(), bytes.count(), bytes.type(), message.peer, tag, handle_, work->add_request()));
+      work->keep(host);
     }
     return work;
   }

@@ -35,7 +35,7 @@ void MpiWork::wait() {
 
 void MpiWork::complete() {
   done_ = true;
-  if (completion_) std::exchange(completion_, {})();
+  for (const auto& completion : std::exchange(completions_, {})) completion();
   tensors_.clear();
 }
 

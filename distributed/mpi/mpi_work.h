@@ -19,8 +19,8 @@ class MpiWork : public Work {
   MPI_Request* add_request();
   /// Keeps memory that a request reads or writes.
   void keep(at::Tensor tensor) { tensors_.push_back(std::move(tensor)); }
-  /// What remains to be done once the data are there.
-  void then(std::function<void()> completion) { completion_ = std::move(completion); }
+  /// What remains to be done once the data are there, after what was given before.
+  void then(std::function<void()> completion) { completions_.push_back(std::move(completion)); }
 
   bool poll() override;
   void wait() override;
@@ -30,7 +30,7 @@ class MpiWork : public Work {
 
   std::vector<MPI_Request> requests_;
   std::vector<at::Tensor> tensors_;
-  std::function<void()> completion_;
+  std::vector<std::function<void()>> completions_;
   bool done_ = false;
 };
 

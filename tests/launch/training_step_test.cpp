@@ -66,7 +66,7 @@ training: {steps: 10, batch_size: 4, micro_batch_size: 1, precision: fp64, seed:
   static std::vector<StepResult> run(Job& job, int steps) {
     Training state = training(job);
     std::vector<StepResult> results;
-    for (int step = 0; step < steps; ++step) results.push_back(training_step(state));
+    for (int step = 0; step < steps; ++step) results.push_back(training_step(state).result());
     return results;
   }
 
@@ -184,7 +184,7 @@ TEST_F(TrainingStep, ANonFiniteStepChangesNothingOnAnyRank) {
   ParameterSet& parameters = together.model->parameters();
   if (world->rank() == world->size() - 1) parameters.values()[0] = NAN;  // on one rank alone
   const auto before = parameters.values().clone(), average = state.optimizer.average().clone();
-  const auto result = training_step(state);
+  const auto result = training_step(state).result();
   EXPECT_TRUE(result.skipped);
   EXPECT_TRUE(at::allclose(parameters.values(), before, 0, 0, /*equal_nan=*/true));
   EXPECT_TRUE(state.optimizer.average().equal(average));
@@ -194,7 +194,7 @@ TEST_F(TrainingStep, ANonFiniteStepChangesNothingOnAnyRank) {
 TEST_F(TrainingStep, BFloat16FollowsFloat32) {
   Job narrow = job(make_mpi_world(), {"training.precision=bf16"}),
       wide = job(make_mpi_world(), {"training.precision=fp32"});
-  EXPECT_EQ(narrow.model->parameters().dtype(), at::kFloat) << "master weights";
+  EXPECT_EQ(narrow.model->parameters().options().dtype(), at::kFloat) << "master weights";
   const auto narrow_results = run(narrow, 8), wide_results = run(wide, 8);
   for (std::size_t step = 0; step < 8; ++step) EXPECT_NEAR(narrow_results[step].loss, wide_results[step].loss, 0.02);
 }
@@ -207,7 +207,7 @@ TEST_F(TrainingStep, ACheckpointHoldsTheWholeState) {
   save_checkpoint(*first.mesh.world, folder / "run/checkpoints", state.progress,
                   {5, 1, world->size(), "test", first.resolved}, list,
                   training_states(first.model->parameters(), state.optimizer), 3);
-  const auto expected = training_step(state);
+  const auto expected = training_step(state).result();
 
   Job second = job(make_mpi_world());
   Training resumed = training(second);
@@ -216,7 +216,7 @@ TEST_F(TrainingStep, ACheckpointHoldsTheWholeState) {
   resumed.progress = load_checkpoint(*second.mesh.world, checkpoints[0], second.model->parameters().list(),
                                      training_states(second.model->parameters(), resumed.optimizer));
   EXPECT_EQ(resumed.progress.step, 2);
-  const auto actual = training_step(resumed);
+  const auto actual = training_step(resumed).result();
   EXPECT_EQ(actual.loss, expected.loss) << "to the last bit";
   EXPECT_EQ(actual.gradient_norm, expected.gradient_norm);
   EXPECT_TRUE(second.model->parameters().values().equal(first.model->parameters().values()));
@@ -226,7 +226,7 @@ TEST_F(TrainingStep, ACheckpointHoldsTheWholeState) {
   Training other = training(alone_job);
   other.progress = load_checkpoint(*alone_job.mesh.world, checkpoints[0], alone_job.model->parameters().list(),
                                    training_states(alone_job.model->parameters(), other.optimizer));
-  const auto elsewhere = training_step(other);
+  const auto elsewhere = training_step(other).result();
   EXPECT_NEAR(elsewhere.loss, expected.loss, 1e-10 * expected.loss);
 }
 

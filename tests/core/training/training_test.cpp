@@ -26,7 +26,7 @@ TEST(AdamW, FollowsItsFormulaAndDecaysMatricesOnly) {
     const auto gradient = at::randn({8}, at::kDouble);
     parameters.gradients().copy_(gradient);
     const double rate = 0.01 * static_cast<double>(step);
-    optimizer.update(step, rate);
+    optimizer.update(step, rate, at::zeros({1}));
 
     value = value - rate * decay * value;
     average = 0.8 * average + 0.2 * gradient;
@@ -69,12 +69,13 @@ TEST(Schedule, RisesLinearlyThenFalls) {
 }
 
 TEST(Clipping, ScalesToTheLimitAndNoFurther) {
-  EXPECT_DOUBLE_EQ(global_norm(at::tensor({3.0, 4.0})), 5);
-  EXPECT_DOUBLE_EQ(global_norm(at::full({3'000'000}, 2.0, at::kFloat)), 2 * std::sqrt(3e6)) << "summed in float64";
-  EXPECT_FALSE(std::isfinite(global_norm(at::tensor({1.0, NAN}))));
-  EXPECT_DOUBLE_EQ(clip_factor(5, 2), 0.4);
-  EXPECT_DOUBLE_EQ(clip_factor(1.5, 2), 1);
-  EXPECT_DOUBLE_EQ(clip_factor(1e9, 0), 1) << "0: no clipping";
+  EXPECT_DOUBLE_EQ(global_norm(at::tensor({3.0, 4.0})).item<double>(), 5);
+  EXPECT_DOUBLE_EQ(global_norm(at::full({3'000'000}, 2.0, at::kFloat)).item<double>(), 2 * std::sqrt(3e6))
+      << "summed in float64";
+  EXPECT_FALSE(std::isfinite(global_norm(at::tensor({1.0, NAN})).item<double>()));
+  EXPECT_DOUBLE_EQ(clip_factor(at::full({}, 5, at::kDouble), 2).item<double>(), 0.4);
+  EXPECT_DOUBLE_EQ(clip_factor(at::full({}, 1.5, at::kDouble), 2).item<double>(), 1);
+  EXPECT_DOUBLE_EQ(clip_factor(at::full({}, 1e9, at::kDouble), 0).item<double>(), 1) << "0: no clipping";
 }
 
 }  // namespace

@@ -1,0 +1,61 @@
+// Stands in for all of core's CUDA code in a build without CUDA: there is no GPU, and nothing that needs one works.
+
+#include "core/attention/cuda/join_parts.h"
+#include "core/cuda/device.h"
+#include "core/cuda/trace.h"
+#include "core/error.h"
+#include "core/layers/cuda/cross_entropy.h"
+#include "core/layers/cuda/dropout.h"
+
+namespace longnet {
+namespace {
+
+[[noreturn]] void refuse() {
+  throw Error("this longnet was built without CUDA; build it with -DLONGNET_CUDA=ON");
+}
+
+}  // namespace
+
+int device_count() {
+  return 0;
+}
+
+c10::Device select_device(int) {
+  refuse();
+}
+
+int compute_capability(c10::Device) {
+  refuse();
+}
+
+std::int64_t peak_device_bytes(c10::Device) {
+  refuse();
+}
+
+void synchronize(c10::Device) {
+  refuse();
+}
+
+TraceRange::TraceRange(const char*) {}
+TraceRange::~TraceRange() = default;
+
+namespace cuda {
+
+void merge_parts(const std::vector<Part>&, at::Tensor&, at::Tensor&) {
+  refuse();
+}
+
+void sum_parts(const std::vector<Part>&, at::Tensor&) {
+  refuse();
+}
+
+at::Tensor cross_entropy(at::Tensor&, const at::Tensor&, bool) {
+  refuse();
+}
+
+void dropout(const at::Tensor&, at::Tensor&, const DropoutMask&, const std::vector<std::int64_t>&) {
+  refuse();
+}
+
+}  // namespace cuda
+}  // namespace longnet

@@ -1,0 +1,42 @@
+#include "core/cuda/device.h"
+
+#include <ATen/cuda/CUDAContext.h>
+#include <c10/cuda/CUDACachingAllocator.h>
+#include <c10/cuda/CUDAFunctions.h>
+
+#include <string>
+
+#include "core/error.h"
+
+namespace longnet {
+
+int device_count() {
+  return c10::cuda::device_count();
+}
+
+c10::Device select_device(int index) {
+  if (index < 0 || index >= device_count()) {
+    throw Error("there is no GPU " + std::to_string(index) + " among the " + std::to_string(device_count()) +
+                " that this process sees");
+  }
+  c10::cuda::set_device(static_cast<c10::DeviceIndex>(index));
+  at::globalContext().lazyInitDevice(c10::DeviceType::CUDA);
+  return {c10::DeviceType::CUDA, static_cast<c10::DeviceIndex>(index)};
+}
+
+int compute_capability(c10::Device gpu) {
+  const auto* properties = at::cuda::getDeviceProperties(gpu.index());
+  return 10 * properties->major + properties->minor;
+}
+
+std::int64_t peak_device_bytes(c10::Device gpu) {
+  using c10::CachingAllocator::StatType;
+  const auto statistics = c10::cuda::CUDACachingAllocator::getDeviceStats(gpu.index());
+  return statistics.allocated_bytes[static_cast<std::size_t>(StatType::AGGREGATE)].peak;
+}
+
+void synchronize(c10::Device gpu) {
+  c10::cuda::getCurrentCUDAStream(gpu.index()).synchronize();
+}
+
+}  // namespace longnet

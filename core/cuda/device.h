@@ -1,0 +1,24 @@
+#pragma once
+
+#include <c10/core/Device.h>
+
+#include <cstdint>
+
+/// The GPUs of this process. In a build without CUDA there are none.
+namespace longnet {
+
+int device_count();
+
+/// Makes GPU `index` the one that this thread works on. Throws Error when there is no such GPU.
+c10::Device select_device(int index);
+
+/// 10 * major + minor.
+int compute_capability(c10::Device gpu);
+
+/// The most bytes of the GPU's memory that tensors of this process have held at one time.
+std::int64_t peak_device_bytes(c10::Device gpu);
+
+/// Waits until the GPU has done all that this thread has given it.
+void synchronize(c10::Device gpu);
+
+}  // namespace longnet

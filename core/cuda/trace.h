@@ -1,0 +1,15 @@
+#pragma once
+
+namespace longnet {
+
+/// A named stretch of time in a profiler's picture (NVTX), from construction to destruction. Costs nothing where no
+/// profiler listens, or in a build without CUDA.
+class TraceRange {
+ public:
+  explicit TraceRange(const char* name);
+  ~TraceRange();
+  TraceRange(const TraceRange&) = delete;
+  TraceRange& operator=(const TraceRange&) = delete;
+};
+
+}  // namespace longnet
