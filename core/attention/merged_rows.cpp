@@ -12,11 +12,6 @@
 namespace longnet {
 namespace {
 
-PartRows part_rows(const Tile& tile, const RowView& view, std::int64_t call) {
-  return {view.first,    view.count,       view.row_step,    view.head_step,  view.segment_step,
-          tile.segments, tile.heads.first, tile.heads.count, tile.heads.step, tile.segments > 1 ? call : -1};
-}
-
 at::TensorOptions wide(const at::TensorOptions& options) {
   return options.dtype(at::toOpMathType(c10::typeMetaToScalarType(options.dtype())));
 }

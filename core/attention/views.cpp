@@ -26,4 +26,9 @@ at::Tensor tile_view(const at::Tensor& tensor, const Tile& tile, const RowView& 
   return tensor.as_strided(sizes, strides, offset);
 }
 
+PartRows part_rows(const Tile& tile, const RowView& rows, std::int64_t call) {
+  return {rows.first,    rows.count,       rows.row_step,    rows.head_step,  rows.segment_step,
+          tile.segments, tile.heads.first, tile.heads.count, tile.heads.step, tile.segments > 1 ? call : -1};
+}
+
 }  // namespace longnet

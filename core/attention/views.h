@@ -4,6 +4,7 @@
 
 #include <cstdint>
 
+#include "core/attention/part.h"
 #include "core/attention/rows.h"
 
 namespace longnet {
@@ -15,5 +16,8 @@ std::int64_t call_count(std::int64_t batch, const Tile& tile);
 /// without a copy. `rows` is one of the tile's views. The view's batch is B when the tile has one segment, and the
 /// tile's segments otherwise.
 at::Tensor tile_view(const at::Tensor& tensor, const Tile& tile, const RowView& rows, std::int64_t call);
+
+/// The same rows for a GPU to look up.
+PartRows part_rows(const Tile& tile, const RowView& rows, std::int64_t call);
 
 }  // namespace longnet

@@ -4,10 +4,12 @@
 #include <mpi.h>
 
 #include "distributed/mpi/mpi_environment.h"
+#include "tests/device.h"
 
 int main(int argc, char** argv) {
   const longnet::MpiEnvironment mpi(argc, argv);
   testing::InitGoogleTest(&argc, argv);
+  if (!longnet::test::can_run()) return longnet::test::skipped;
   auto& listeners = testing::UnitTest::GetInstance()->listeners();
   if (mpi.world_rank() != 0) delete listeners.Release(listeners.default_result_printer());
 

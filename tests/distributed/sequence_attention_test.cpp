@@ -8,9 +8,9 @@
 #include <random>
 
 #include "distributed/agreement.h"
-#include "distributed/mpi/mpi_communicator.h"
 #include "distributed/sequence_parallel.h"
 #include "tests/core/attention/oracle.h"
+#include "tests/device.h"
 
 namespace longnet {
 namespace {
@@ -24,9 +24,9 @@ struct Problem {
 
 Problem make_problem(Mixture mixture, bool causal, std::vector<std::int64_t> shape, unsigned seed) {
   at::manual_seed(seed);
-  const auto tensor = [&] { return at::randn(shape, at::kDouble); };
+  const auto tensor = [&] { return at::randn(shape, at::kDouble).to(test::device()); };
   Problem problem{std::move(mixture), causal, tensor(), tensor(), tensor(), tensor(), {}};
-  if (seed % 3 == 0) problem.key_mask = at::rand({shape[0], shape[1]}).gt(0.3);
+  if (seed % 3 == 0) problem.key_mask = at::rand({shape[0], shape[1]}).gt(0.3).to(test::device());
   return problem;
 }
 
@@ -122,7 +122,7 @@ std::int64_t bytes_of_rows(const Problem& problem, std::int64_t rows) {
 
 class AcrossRanks : public testing::TestWithParam<unsigned> {
  protected:
-  std::unique_ptr<Communicator> world = make_mpi_world();
+  std::unique_ptr<Communicator> world = test::make_world();
 };
 
 TEST_P(AcrossRanks, MatchesTheDefinition) {
@@ -143,7 +143,7 @@ INSTANTIATE_TEST_SUITE_P(Attention, AcrossRanks, testing::Range(0U, 60U));
 
 class Transports : public testing::TestWithParam<bool> {
  protected:
-  std::unique_ptr<Communicator> world = make_mpi_world();
+  std::unique_ptr<Communicator> world = test::make_world();
 };
 
 TEST_P(Transports, GiveEqualResults) {
@@ -175,14 +175,14 @@ TEST_P(Transports, AlignedBytesFollowTheFormula) {
 INSTANTIATE_TEST_SUITE_P(Attention, Transports, testing::Bool());
 
 TEST(AlignedGroups, AreTheRanksOfASegment) {
-  const auto world = make_mpi_world();
+  const auto world = test::make_world();
   if (world->size() != 4) GTEST_SKIP() << "needs four ranks";
   const auto problem = make_problem(make_mixture({20, 40}, {2, 2}, HeadOffsets::Cyclic), true, {1, 80, 4, 3}, 5);
   expect_definition(*world, problem, run(*world, problem, TransportChoice::Aligned));
 }
 
 TEST(AlignedTransport, IsRefusedWhereSharesDoNotFit) {
-  const auto world = make_mpi_world();
+  const auto world = test::make_world();
   if (world->size() == 1) GTEST_SKIP() << "nothing crosses on one rank";
   const auto problem = make_problem(make_mixture({50}, {1}, HeadOffsets::Cyclic), true, {1, 101, 2, 2}, 1);
   EXPECT_THROW(run(*world, problem, TransportChoice::Aligned), AgreedError);

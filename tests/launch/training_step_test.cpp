@@ -14,6 +14,7 @@
 #include "distributed/mpi/mpi_communicator.h"
 #include "distributed/sequence_shard.h"
 #include "launch/restore.h"
+#include "tests/device.h"
 
 namespace longnet {
 namespace {
@@ -58,6 +59,7 @@ training: {steps: 10, batch_size: 4, micro_batch_size: 1, precision: fp64, seed:
   }
 
   Job job(std::unique_ptr<Communicator> ranks, std::vector<std::string> assignments = {}) {
+    for (const auto& assignment : test::device_assignments()) assignments.push_back(assignment);
     return start_job(std::move(ranks), {(folder / "config.yaml").string(), std::move(assignments)});
   }
 

@@ -13,6 +13,7 @@
 #include "distributed/gradient_reduction.h"
 #include "distributed/mpi/mpi_communicator.h"
 #include "models/sampler.h"
+#include "tests/device.h"
 
 namespace longnet {
 namespace {
@@ -41,8 +42,7 @@ class DecoderTest : public testing::Test {
 
 /// torchscale's LongNetDecoder in float64: tests/golden/torchscale.
 TEST_F(DecoderTest, MatchesThePeersGoldenFile) {
-  const SafetensorsFile file(std::string(LONGNET_SOURCE_DIR) +
-                             "/tests/golden/torchscale/longnet_decoder_aligned.safetensors");
+  const SafetensorsFile file(test::source_folder() + "/tests/golden/torchscale/longnet_decoder_aligned.safetensors");
   const DecoderConfig config{.vocabulary = 61,
                              .width = 32,
                              .layers = 2,

@@ -12,6 +12,7 @@
 
 #include "core/attention/dilated_attention.h"
 #include "core/files/safetensors.h"
+#include "tests/device.h"
 
 namespace longnet {
 namespace {
@@ -20,7 +21,7 @@ namespace fs = std::filesystem;
 
 std::vector<fs::path> golden_files() {
   std::set<fs::path> files;
-  std::vector<fs::path> folders{fs::path(LONGNET_SOURCE_DIR) / "tests/golden"};
+  std::vector<fs::path> folders{fs::path(test::source_folder()) / "tests/golden"};
   if (const char* more = std::getenv("LONGNET_GOLDEN_DIR")) folders.emplace_back(more);
   for (const auto& folder : folders) {
     for (const auto& entry : fs::directory_iterator(folder)) {
@@ -50,9 +51,9 @@ class Golden : public testing::TestWithParam<Case> {};
 void expect_close(const char* what, const at::Tensor& actual, const at::Tensor& expected, double tolerance) {
   ASSERT_EQ(actual.sizes(), expected.sizes()) << what;
   const auto finite = expected.isfinite();
-  EXPECT_TRUE(actual.isfinite().equal(finite)) << what << ": other places are finite";
+  EXPECT_TRUE(actual.isfinite().cpu().equal(finite)) << what << ": other places are finite";
   const auto reference = expected.masked_fill(finite.logical_not(), 0);
-  const auto error = (actual.to(at::kDouble).masked_fill(finite.logical_not(), 0) - reference).abs().max();
+  const auto error = (actual.to(at::kDouble).cpu().masked_fill(finite.logical_not(), 0) - reference).abs().max();
   const double scale = std::max(1.0, reference.abs().max().item<double>());
   EXPECT_LE(error.item<double>(), tolerance * scale) << what;
 }
@@ -68,10 +69,10 @@ TEST_P(Golden, MatchesTheDefinition) {
   const bool causal = metadata.at("causal") == "true";
 
   // The files have (B, H, N, D): transposed views serve as they are.
-  const auto input = [&](const char* name) { return file.read(name).to(dtype).transpose(1, 2); };
+  const auto input = [&](const char* name) { return file.read(name).to(test::on(dtype)).transpose(1, 2); };
   auto q = input("q").requires_grad_(), k = input("k").requires_grad_(), v = input("v").requires_grad_();
   std::optional<at::Tensor> mask;
-  if (file.contains("key_mask")) mask = file.read("key_mask").to(at::kBool);
+  if (file.contains("key_mask")) mask = file.read("key_mask").to(test::on(at::kBool));
   const auto plan = std::make_shared<AttentionPlan>(plan_attention(
       make_mixture(numbers("segments"), numbers("rates"), layout), q.size(2), causal, q.size(1), {0, q.size(1)}));
 

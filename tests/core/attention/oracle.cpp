@@ -34,7 +34,7 @@ OracleOutput oracle(const at::Tensor& q, const at::Tensor& k, const at::Tensor& 
   constexpr double infinity = std::numeric_limits<double>::infinity();
   const auto heads_first = [](const at::Tensor& tensor) { return tensor.transpose(1, 2); };
   const auto scores = at::matmul(heads_first(q), heads_first(k).transpose(2, 3)) / std::sqrt(double(q.size(3)));
-  auto count = reach(mixture, q.size(2), q.size(1), causal).unsqueeze(0);
+  auto count = reach(mixture, q.size(2), q.size(1), causal).unsqueeze(0).to(q.device());
   if (key_mask) count = count * key_mask->to(at::kDouble).unsqueeze(1).unsqueeze(1);
   const auto alive = count.gt(0).any(-1).expand({q.size(0), -1, -1});
   const auto logits = at::where(alive.unsqueeze(-1), scores + count.log(), at::zeros_like(scores));

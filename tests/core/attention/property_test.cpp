@@ -9,6 +9,7 @@
 #include "core/attention/dilated_attention.h"
 #include "core/error.h"
 #include "tests/core/attention/oracle.h"
+#include "tests/device.h"
 
 namespace longnet {
 namespace {
@@ -36,12 +37,12 @@ Problem random_problem(unsigned seed) {
     problem.mixture.branches.push_back({number(1, 100), number(1, 9)});
   }
   at::manual_seed(seed);
-  const auto tensor = [&] { return at::randn({batch, length, heads, width}, at::kDouble); };
+  const auto tensor = [&] { return at::randn({batch, length, heads, width}, at::kDouble).to(test::device()); };
   problem.q = tensor().requires_grad_();
   problem.k = tensor().requires_grad_();
   problem.v = tensor().requires_grad_();
   problem.out_gradient = tensor();
-  if (number(0, 1) == 0) problem.key_mask = at::rand({batch, length}).gt(0.4);
+  if (number(0, 1) == 0) problem.key_mask = at::rand({batch, length}).gt(0.4).to(test::device());
   return problem;
 }
 
@@ -103,7 +104,7 @@ class WholeSequence : public KeyValueExchange {
       for (const auto& segment : whole.plan_->crossings) {
         const auto buffer = [&] {  // NaN shows any use of a row that nobody sent
           return at::full({whole.k_.size(0), segment.buffer_rows, segment.heads.heads, whole.k_.size(3)}, NAN,
-                          at::kDouble);
+                          whole.k_.options());
         };
         rows.push_back({buffer(), buffer()});
         visit(segment, [&](std::int64_t position, std::int64_t head, std::int64_t row) {
@@ -143,7 +144,7 @@ TEST_P(RandomShapes, MatchTheDefinitionWhenCutIntoRanges) {
   for (int i = 0; i < 3; ++i) cuts.push_back(std::uniform_int_distribution<std::int64_t>(0, problem.length())(random));
   std::sort(cuts.begin(), cuts.end());
 
-  Result joined{at::zeros_like(problem.q), at::zeros(problem.q.sizes().slice(0, 3), at::kDouble), {}};
+  Result joined{at::zeros_like(problem.q), at::zeros(problem.q.sizes().slice(0, 3), problem.q.options()), {}};
   for (int i = 0; i < 3; ++i) joined.gradients.push_back(at::zeros_like(problem.q));
   for (std::size_t i = 0; i + 1 < cuts.size(); ++i) {
     const Range own{cuts[i], cuts[i + 1]};
@@ -207,7 +208,7 @@ TEST(Inputs, ThatDoNotFitAreRefused) {
   EXPECT_THROW(dilated_attention(x, x.slice(1, 0, 7), x, plan), Error);
   EXPECT_THROW(dilated_attention(x.slice(1, 0, 7), x.slice(1, 0, 7), x.slice(1, 0, 7), plan), Error);
   EXPECT_THROW(dilated_attention(x, x, x, plan, at::ones({1, 8})), Error);
-  EXPECT_THROW(dilated_attention(x.to(at::kHalf), x.to(at::kHalf), x.to(at::kHalf), plan), Error);
+  EXPECT_THROW(dilated_attention(x.to(at::kHalf), x.to(at::kHalf), x.to(at::kHalf), plan), Error) << "on the CPU";
   const auto cut = std::make_shared<AttentionPlan>(plan_attention(mixture, 2, true, 16, {2, 10}));
   EXPECT_THROW(dilated_attention(x, x, x, cut), Error) << "segments cross the range, but there is no exchange";
 }
@@ -216,7 +217,7 @@ TEST(Inputs, ThatDoNotFitAreRefused) {
 TEST(BFloat16, IsNearlyAsExactAsTheDenseKernel) {
   at::manual_seed(5);
   const std::int64_t length = 4096, heads = 12, width = 64;
-  const auto input = [&] { return at::randn({1, length, heads, width}).to(at::kBFloat16); };
+  const auto input = [&] { return at::randn({1, length, heads, width}).to(test::on(at::kBFloat16)); };
   const auto q = input(), k = input(), v = input(), out_gradient = input();
   const auto error = [&](const Mixture& mixture) {
     const auto run = [&](at::ScalarType type) {

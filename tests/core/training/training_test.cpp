@@ -41,6 +41,19 @@ TEST(AdamW, FollowsItsFormulaAndDecaysMatricesOnly) {
   EXPECT_EQ(matrix.dim() + bias.dim(), 3);
 }
 
+TEST(AdamW, ChangesNothingWhenToldToSkip) {
+  ParameterSet parameters(at::kDouble, 1);
+  parameters.add("matrix", {3, 2}, normal(1));
+  parameters.flatten();
+  AdamW optimizer(parameters, {});
+  parameters.gradients().fill_(NAN);
+  const auto before = parameters.values().clone();
+  optimizer.update(1, 0.1, at::ones({1}));
+  EXPECT_TRUE(parameters.values().equal(before));
+  EXPECT_TRUE(optimizer.average().eq(0).all().item<bool>());
+  EXPECT_TRUE(optimizer.square_average().eq(0).all().item<bool>());
+}
+
 OptimizerConfig with(OptimizerConfig::Schedule schedule) {
   OptimizerConfig optimizer;
   optimizer.learning_rate = 2;
