@@ -4,12 +4,19 @@
 
 #include <algorithm>
 #include <cstring>
-#include <vector>
 
 namespace longnet {
 namespace {
 
-/// The text of every rank, in rank order.
+/// The line that holds the character `place`, without what indents it.
+std::string line_at(const std::string& text, std::size_t place) {
+  const auto newline = place == 0 ? std::string::npos : text.rfind('\n', place - 1);
+  const auto begin = text.find_first_not_of(' ', newline == std::string::npos ? 0 : newline + 1);
+  return begin == std::string::npos ? "" : text.substr(begin, text.find('\n', begin) - begin);
+}
+
+}  // namespace
+
 std::vector<std::string> gather_text(Communicator& communicator, const std::string& text) {
   auto lengths = at::empty({communicator.size()}, at::kLong);
   communicator.all_gather(lengths, at::full({1}, static_cast<std::int64_t>(text.size()), at::kLong))->wait();
@@ -25,15 +32,6 @@ std::vector<std::string> gather_text(Communicator& communicator, const std::stri
   }
   return texts;
 }
-
-/// The line that holds the character `place`, without what indents it.
-std::string line_at(const std::string& text, std::size_t place) {
-  const auto newline = place == 0 ? std::string::npos : text.rfind('\n', place - 1);
-  const auto begin = text.find_first_not_of(' ', newline == std::string::npos ? 0 : newline + 1);
-  return begin == std::string::npos ? "" : text.substr(begin, text.find('\n', begin) - begin);
-}
-
-}  // namespace
 
 void agree(Communicator& communicator, const std::function<void()>& work) {
   int exit_code = 0;

@@ -2,6 +2,7 @@
 
 #include <functional>
 #include <string>
+#include <vector>
 
 #include "core/error.h"
 #include "distributed/communicator.h"
@@ -20,6 +21,9 @@ class AgreedError : public Error {
  private:
   int exit_code_;
 };
+
+/// The text of every rank, in rank order. Collective.
+std::vector<std::string> gather_text(Communicator& communicator, const std::string& text);
 
 /// Runs `work`, which must not communicate, on every rank and waits for all. If it throws an Error on any rank, throws
 /// the same AgreedError on every rank. Collective.

@@ -20,6 +20,10 @@ int device_count() {
   return 0;
 }
 
+std::string device_identity(int) {
+  refuse();
+}
+
 c10::Device select_device(int) {
   refuse();
 }
@@ -29,10 +33,6 @@ int compute_capability(c10::Device) {
 }
 
 std::int64_t peak_device_bytes(c10::Device) {
-  refuse();
-}
-
-void synchronize(c10::Device) {
   refuse();
 }
 

@@ -4,14 +4,23 @@
 #include <c10/cuda/CUDACachingAllocator.h>
 #include <c10/cuda/CUDAFunctions.h>
 
-#include <string>
-
 #include "core/error.h"
 
 namespace longnet {
 
 int device_count() {
   return c10::cuda::device_count();
+}
+
+std::string device_identity(int index) {
+  const auto& uuid = at::cuda::getDeviceProperties(static_cast<c10::DeviceIndex>(index))->uuid.bytes;
+  std::string identity;
+  for (const char byte : uuid) {
+    constexpr const char* digits = "0123456789abcdef";
+    identity += digits[static_cast<unsigned char>(byte) / 16];
+    identity += digits[static_cast<unsigned char>(byte) % 16];
+  }
+  return identity;
 }
 
 c10::Device select_device(int index) {
@@ -33,10 +42,6 @@ std::int64_t peak_device_bytes(c10::Device gpu) {
   using c10::CachingAllocator::StatType;
   const auto statistics = c10::cuda::CUDACachingAllocator::getDeviceStats(gpu.index());
   return statistics.allocated_bytes[static_cast<std::size_t>(StatType::AGGREGATE)].peak;
-}
-
-void synchronize(c10::Device gpu) {
-  c10::cuda::getCurrentCUDAStream(gpu.index()).synchronize();
 }
 
 }  // namespace longnet
