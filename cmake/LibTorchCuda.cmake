@@ -11,7 +11,14 @@ endif()
 if(NOT CMAKE_CUDA_COMPILER)
   set(CMAKE_CUDA_COMPILER "${LONGNET_NVCC}")
 endif()
-if(NOT EXISTS "${LONGNET_LIBTORCH}/lib/libtorch_cuda.so" OR NOT EXISTS "${nvidia}/cublas" AND NOT EXISTS "${nvidia}/cu13/lib/libcublas.so.13")
+# LibTorch's configuration looks for the toolkit in ways of its own; it is where the compiler is.
+get_filename_component(toolkit "${CMAKE_CUDA_COMPILER}/../.." ABSOLUTE)
+if(EXISTS "${toolkit}/include/cuda_runtime.h")
+  set(CUDAToolkit_ROOT "${toolkit}")
+  set(CUDA_TOOLKIT_ROOT_DIR "${toolkit}")
+endif()
+
+if(NOT EXISTS "${LONGNET_LIBTORCH}/lib/libtorch_cuda.so" OR NOT EXISTS "${nvidia}/cu13/lib/libcublas.so.13")
   message(FATAL_ERROR "LONGNET_CUDA is ON, but the LibTorch in ${LONGNET_LIBTORCH} was installed without its CUDA libraries. "
                       "Run ./launch/setup.sh --cuda, which installs the full wheel.")
 endif()

@@ -52,9 +52,12 @@ else
   toolkit=third_party/libtorch-cuda/nvidia/cu13
   if ! command -v nvcc >/dev/null && [[ ! -x /usr/local/cuda/bin/nvcc && ! -x $toolkit/bin/nvcc ]]; then
     echo "setup: installing nvcc 13.0 into $toolkit"
-    python3 -m pip install --quiet --disable-pip-version-check --root-user-action=ignore --no-deps --upgrade \
-      --target third_party/libtorch-cuda nvidia-cuda-nvcc==13.0.88 nvidia-cuda-crt==13.0.88 nvidia-nvvm==13.0.88 \
+    # Apart, then merged: pip replaces whole folders of its target.
+    python3 -m pip install --quiet --disable-pip-version-check --root-user-action=ignore --no-deps \
+      --target third_party/nvcc.partial nvidia-cuda-nvcc==13.0.88 nvidia-cuda-crt==13.0.88 nvidia-nvvm==13.0.88 \
       nvidia-cuda-cccl==13.0.85 nvidia-cuda-runtime==13.0.96 nvidia-cuda-profiler-api==13.0.85 nvidia-nvtx==13.0.85
+    cp -r third_party/nvcc.partial/nvidia/cu13/. $toolkit/
+    rm -rf third_party/nvcc.partial
     # The wheels hold libraries by their full names alone; a linker looks for the short ones.
     (cd $toolkit/lib && for library in lib*.so.*; do ln -sf "$library" "${library%%.so.*}.so"; done)
     ln -sfn lib $toolkit/lib64

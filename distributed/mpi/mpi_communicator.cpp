@@ -27,7 +27,7 @@ at::Tensor host_memory_for(const at::Tensor& tensor) {
 
 /// Host memory that holds the tensor's values.
 at::Tensor values_on_host(const at::Tensor& tensor) {
-  const auto host = host_memory_for(tensor);
+  auto host = host_memory_for(tensor);
   if (!tensor.is_cpu()) host.copy_(tensor);
   return host;
 }
@@ -138,7 +138,7 @@ class MpiCommunicator : public Communicator {
       receives.push_back({peer, parts[peer]});
     }
     parts[rank_].copy_(from[rank_]);
-    auto work = start(std::move(sends), std::move(receives));
+    auto work = start(sends, receives);
     work->then([to, parts] {
       to.copy_(parts[0]);
       for (std::int64_t peer = 1; peer < parts.size(0); ++peer) to.add_(parts[peer]);
@@ -148,7 +148,7 @@ class MpiCommunicator : public Communicator {
   }
 
   std::unique_ptr<Work> exchange(std::vector<Message> sends, std::vector<Message> receives) override {
-    return start(std::move(sends), std::move(receives));
+    return start(sends, receives);
   }
 
  private:
