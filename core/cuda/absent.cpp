@@ -6,6 +6,7 @@
 #include "core/error.h"
 #include "core/layers/cuda/cross_entropy.h"
 #include "core/layers/cuda/dropout.h"
+#include "core/layers/cuda/rotary.h"
 
 namespace longnet {
 namespace {
@@ -54,6 +55,10 @@ at::Tensor cross_entropy(at::Tensor&, const at::Tensor&, bool) {
 }
 
 void dropout(const at::Tensor&, at::Tensor&, const DropoutMask&, const std::vector<std::int64_t>&) {
+  refuse();
+}
+
+at::Tensor rotate(const at::Tensor&, const at::Tensor&, bool) {
   refuse();
 }
 

@@ -13,6 +13,7 @@
 #include "core/cuda/device.h"
 #include "core/layers/dropout.h"
 #include "core/layers/linear_cross_entropy.h"
+#include "core/layers/rotary.h"
 #include "core/training/adamw.h"
 #include "core/training/clipping.h"
 #include "distributed/mpi/mpi_communicator.h"
@@ -156,6 +157,23 @@ TEST(Dropout, DropsOnTheGpuWhatItDropsOnTheCpu) {
     const auto x = at::randn({2, 301, channels}, at::kFloat);
     const DropoutSite site{7, 3, {4, 9}, 1'000'000'007, 2, 1};
     EXPECT_TRUE(dropout(x.to(test::device()), 0.3, site).cpu().equal(dropout(x, 0.3, site)));
+  }
+}
+
+TEST(Rotary, OnTheGpuIsThatOnTheCpu) {
+  for (const auto& [dtype, tolerance] :
+       {std::pair(at::kDouble, 1e-13), std::pair(at::kFloat, 1e-6), std::pair(at::kBFloat16, 1e-2)}) {
+    const auto run = [&](c10::Device device) {
+      at::manual_seed(4);
+      const auto options = at::TensorOptions(device).dtype(dtype);
+      const auto x = at::randn({2, 37, 3, 10}, at::kDouble).to(options).requires_grad_();
+      const auto gradient = at::randn({2, 37, 3, 10}, at::kDouble).to(options);
+      const auto y = rotate(x, rotary_rotations({999'999'000, 999'999'037}, 10, options));
+      return std::pair(y.detach().cpu(), torch::autograd::grad({y}, {x}, {gradient})[0].cpu());
+    };
+    const auto expected = run(at::kCPU), actual = run(test::device());
+    EXPECT_TRUE(at::allclose(actual.first, expected.first, tolerance, tolerance));
+    EXPECT_TRUE(at::allclose(actual.second, expected.second, tolerance, tolerance));
   }
 }
 
