@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# Builds longnet with CUDA and NCCL; runs the GPU tests, which are skipped where there is no GPU, and a short training with that
-# build on whatever device is here. tests/gpu/pack.sh and tests/gpu/run.sh are for a machine with a GPU.
+# Builds longnet with CUDA and NCCL; runs the GPU tests, which are skipped where there is no GPU, those of the operator for Python,
+# and a short training with that build on whatever device is here. tests/gpu/pack.sh and tests/gpu/run.sh are for a machine with a GPU.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 ./launch/setup.sh --cuda
 
 cmake --preset cuda >/dev/null
 cmake --build --preset cuda
-ctest --preset cuda --label-regex gpu
+ctest --preset cuda --label-regex "gpu|python"
 
 run=$(mktemp --directory)
 trap 'rm -rf "$run"' EXIT
