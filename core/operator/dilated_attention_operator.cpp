@@ -95,8 +95,8 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> call_backward(const at::Tensor& o
 class DilatedAttentionOperator : public torch::autograd::Function<DilatedAttentionOperator> {
  public:
   static variable_list forward(AutogradContext* ctx, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-                               std::vector<std::int64_t> segments, std::vector<std::int64_t> rates, bool causal,
-                               std::string layout, const OptionalTensor& key_mask) {
+                               const std::vector<std::int64_t>& segments, const std::vector<std::int64_t>& rates,
+                               bool causal, const std::string& layout, const OptionalTensor& key_mask) {
     const at::AutoDispatchBelowADInplaceOrView below;
     const auto [out, lse] = call_forward(q, k, v, segments, rates, causal, layout, key_mask);
     ctx->save_for_backward({q, k, v, out, lse, key_mask.value_or(at::Tensor())});
