@@ -24,7 +24,7 @@ EvaluationResult evaluate(Job& job, std::int64_t length, std::int64_t tokens) {
     const Batch batch{slice.tokens.unsqueeze(0), slice.targets.unsqueeze(0), {window}, shard};
     const auto loss = job.model->loss(on_device(batch, job.device), pass);
     sums[0] += loss.sum.to(at::kDouble);
-    sums[1] += static_cast<double>(shard.size());
+    sums[1] += loss.count;
   }
   job.mesh.world->all_reduce(sums, Reduction::Sum)->wait();
   const auto totals = sums.to(at::kCPU);

@@ -43,19 +43,17 @@ Batch read_micro_batch(const Job& job, std::int64_t samples, std::int64_t micro_
   return batch;
 }
 
-/// Adds the gradients and the loss of a micro-batch; returns how many labels counted.
-double add_micro_batch(Job& job, const Batch& batch, const Pass& pass, const at::Tensor& loss_sum) {
-  const double labels = batch.targets.ne(ignored_target).sum().item<double>();
-  const Batch here = on_device(batch, job.device);
-  CrossEntropy loss;
+/// Adds the gradients of a micro-batch to the parameters', and its loss and labels to `totals`.
+void add_micro_batch(Job& job, const Batch& batch, const Pass& pass, const at::Tensor& totals) {
+  LossSum loss;
   {
     const TraceRange trace("forward");
-    loss = job.model->loss(here, pass);
+    loss = job.model->loss(on_device(batch, job.device), pass);
   }
   const TraceRange trace("backward");
   loss.sum.backward();
-  loss_sum.add_(loss.sum.detach());
-  return labels;
+  totals[0].add_(loss.sum.detach());
+  totals[1].add_(loss.count);
 }
 
 /// The numbers on their way to the host, which does not wait for them here.
@@ -114,12 +112,10 @@ StartedStep training_step(Training& training) {
 
   const std::int64_t received_before = job.parallel->received_bytes();
   auto totals = at::zeros({3}, at::TensorOptions(job.device).dtype(at::kDouble));  // loss, labels, exchanged bytes
-  double labels = 0;
   gradients.zero_();
   for (std::int64_t micro_batch = 0; micro_batch < micro_batches(job); ++micro_batch) {
-    labels += add_micro_batch(job, read_micro_batch(job, training.progress.samples, micro_batch), pass, totals[0]);
+    add_micro_batch(job, read_micro_batch(job, training.progress.samples, micro_batch), pass, totals);
   }
-  totals[1].fill_(labels);
   totals[2].fill_(static_cast<double>(job.parallel->received_bytes() - received_before));
 
   const TraceRange trace("optimizer");

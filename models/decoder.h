@@ -1,31 +1,19 @@
 #pragma once
 
 #include <cstdint>
-#include <functional>
 #include <memory>
 #include <vector>
 
-#include "core/attention/mixture.h"
 #include "core/attention/row_cache.h"
 #include "core/configuration/config_section.h"
-#include "models/longnet_layer.h"
 #include "models/model.h"
+#include "models/transformer.h"
 
 namespace longnet {
 
-enum class Positions { None, Rope };
-
 struct DecoderConfig {
   std::int64_t vocabulary = 0;
-  std::int64_t width = 0;
-  std::int64_t layers = 0;
-  std::int64_t heads = 0;
-  std::int64_t feed_forward = 0;
-  std::vector<std::int64_t> segments;
-  std::vector<std::int64_t> rates;
-  HeadOffsets head_offsets = HeadOffsets::Cyclic;
-  Positions positions = Positions::Rope;
-  double dropout = 0;
+  TransformerConfig transformer;
   bool tied_embeddings = false;
 };
 
@@ -36,7 +24,7 @@ class Decoder : public Model {
           std::uint64_t seed);
 
   ParameterSet& parameters() override { return parameters_; }
-  CrossEntropy loss(const Batch& batch, const Pass& pass) override;
+  LossSum loss(const Batch& batch, const Pass& pass) override;
   std::int64_t forward_exchange_bytes(std::int64_t length, std::int64_t batch, at::ScalarType dtype) override;
 
   /// Activations of the batch's tokens after the last normalization: (B, n, C).
@@ -50,21 +38,16 @@ class Decoder : public Model {
  private:
   friend class DecoderSession;
 
-  /// Attention of one layer; q and k carry their positions.
-  using AttendInLayer =
-      std::function<at::Tensor(std::size_t layer, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v)>;
-
   /// All layers and the last normalization for `tokens` (B, n) that lie at `positions`.
   at::Tensor run(const at::Tensor& tokens, Range positions, const Pass& pass, const std::vector<std::int64_t>& samples,
-                 const AttendInLayer& attend) const;
+                 const Transformer::AttendInLayer& attend) const;
   const at::Tensor& output_weight() const { return config_.tied_embeddings ? embed_tokens_ : output_projection_; }
 
   DecoderConfig config_;
   ParameterSet parameters_;
   std::unique_ptr<SequenceAttention> attention_;
   at::Tensor embed_tokens_;  // (V, C)
-  std::vector<LongNetLayer> layers_;
-  std::unique_ptr<LayerNorm> layer_norm_;
+  std::unique_ptr<Transformer> transformer_;
   at::Tensor output_projection_;  // (V, C); undefined when tied
 };
 
@@ -81,7 +64,7 @@ class DecoderSession {
   at::Tensor next(std::int64_t token);
 
  private:
-  at::Tensor run(const at::Tensor& tokens, Range positions, const Decoder::AttendInLayer& attend) const;
+  at::Tensor run(const at::Tensor& tokens, Range positions, const Transformer::AttendInLayer& attend) const;
 
   Decoder& decoder_;
   Pass pass_;

@@ -36,6 +36,12 @@ struct Pass {
   std::int64_t step = 0;
 };
 
+/// The loss of a part of a batch.
+struct LossSum {
+  at::Tensor sum;    ///< scalar, float64: summed over the labels that count; differentiable
+  at::Tensor count;  ///< scalar, int64: how many labels count
+};
+
 /// What is trained. A model sees a shard of a sequence, never a rank.
 class Model {
  public:
@@ -43,8 +49,9 @@ class Model {
 
   virtual ParameterSet& parameters() = 0;
 
-  /// The summed loss of the batch's targets. Collective over the ranks that share the sequences.
-  virtual CrossEntropy loss(const Batch& batch, const Pass& pass) = 0;
+  /// The loss of this rank's part of the batch, on the parameters' device. Collective over the ranks that share the
+  /// sequences.
+  virtual LossSum loss(const Batch& batch, const Pass& pass) = 0;
 
   /// Bytes of keys and values that one forward pass brings to this rank.
   virtual std::int64_t forward_exchange_bytes(std::int64_t length, std::int64_t batch, at::ScalarType dtype) = 0;

@@ -44,15 +44,15 @@ class DecoderTest : public testing::Test {
 TEST_F(DecoderTest, MatchesThePeersGoldenFile) {
   const SafetensorsFile file(test::source_folder() + "/tests/golden/torchscale/longnet_decoder_aligned.safetensors");
   const DecoderConfig config{.vocabulary = 61,
-                             .width = 32,
-                             .layers = 2,
-                             .heads = 4,
-                             .feed_forward = 64,
-                             .segments = {8, 16, 32},
-                             .rates = {1, 2, 4},
-                             .head_offsets = HeadOffsets::Block,
-                             .positions = Positions::None,
-                             .dropout = 0,
+                             .transformer = {.width = 32,
+                                             .layers = 2,
+                                             .heads = 4,
+                                             .feed_forward = 64,
+                                             .segments = {8, 16, 32},
+                                             .rates = {1, 2, 4},
+                                             .head_offsets = HeadOffsets::Block,
+                                             .positions = Positions::None,
+                                             .dropout = 0},
                              .tied_embeddings = false};
   Decoder decoder(config, parallel, at::kDouble, 1);
   const auto& parameters = decoder.parameters().list();
@@ -88,15 +88,15 @@ TEST_F(DecoderTest, MatchesThePeersGoldenFile) {
 
 DecoderConfig small(Positions positions, bool tied) {
   return {.vocabulary = 17,
-          .width = 24,
-          .layers = 2,
-          .heads = 6,
-          .feed_forward = 32,
-          .segments = {8, 20, 1000},
-          .rates = {1, 3, 5},
-          .head_offsets = HeadOffsets::Cyclic,
-          .positions = positions,
-          .dropout = 0,
+          .transformer = {.width = 24,
+                          .layers = 2,
+                          .heads = 6,
+                          .feed_forward = 32,
+                          .segments = {8, 20, 1000},
+                          .rates = {1, 3, 5},
+                          .head_offsets = HeadOffsets::Cyclic,
+                          .positions = positions,
+                          .dropout = 0},
           .tied_embeddings = tied};
 }
 
