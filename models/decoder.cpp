@@ -19,7 +19,7 @@ DecoderConfig read(ConfigReader& reader) {
   return config;
 }
 
-nlohmann::ordered_json to_json(DecoderConfig config) {
+nlohmann::ordered_json to_json(const DecoderConfig& config) {
   ConfigWriter writer;
   writer("type", std::string("decoder"));
   writer("vocabulary", config.vocabulary, at_least(1));
