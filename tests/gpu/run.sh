@@ -14,7 +14,7 @@ fi
 out=${1:-gpu-report}
 mkdir -p "$out"
 out=$(cd "$out" && pwd)
-rm -f "$out"/*
+rm -rf "$out"/run-* "$out"/*.log "$out"/*.tsv "$out"/table.txt   # of an earlier run: the table must not show them
 
 torch=$(python3 -c 'import importlib.util, pathlib; print(pathlib.Path(importlib.util.find_spec("torch").origin).parent)') || exit 2
 libraries=$pack/lib:$torch/lib
@@ -44,25 +44,19 @@ step() {
   printf '%s\t%s\t%s\n' "$name" "$result" $((SECONDS - begin)) | tee -a "$out/steps.tsv"
   ((code == 0))
 }
-ranks() {
-  local count=$1
-  shift
-  "$pack/openmpi/bin/mpirun" --oversubscribe --bind-to none -np "$count" "$@"
-}
-export -f ranks
-export pack
+mpirun=("$pack/openmpi/bin/mpirun" --oversubscribe --bind-to none -np)
 
 # Tests.
 export LONGNET_TEST_DEVICE=cuda
 step gpu 120 "$bin/gpu"
 step core_attention 90 "$bin/core_attention"
-for n in 1 2 4; do step "communicator.mpi.$n" 60 bash -c "ranks $n $bin/distributed_communicator"; done
+for n in 1 2 4; do step "communicator.mpi.$n" 60 "${mpirun[@]}" "$n" "$bin/distributed_communicator"; done
 LONGNET_TEST_COMMUNICATOR=nccl step communicator.nccl.1 60 "$bin/distributed_communicator"
-for n in 1 2 4; do step "attention.mpi.$n" 60 bash -c "ranks $n $bin/distributed_attention"; done
+for n in 1 2 4; do step "attention.mpi.$n" 60 "${mpirun[@]}" "$n" "$bin/distributed_attention"; done
 # Every test makes an NCCL communicator of its own, so only some.
 GTEST_FILTER='Attention/Transports*:Aligned*:Attention/AcrossRanks.MatchesTheDefinition/?' \
   LONGNET_TEST_COMMUNICATOR=nccl step attention.nccl.1 60 "$bin/distributed_attention"
-for n in 1 2 4; do step "training_step.mpi.$n" 90 bash -c "ranks $n $bin/launch_training_step"; done
+for n in 1 2 4; do step "training_step.mpi.$n" 90 "${mpirun[@]}" "$n" "$bin/launch_training_step"; done
 unset LONGNET_TEST_DEVICE
 
 # The quickstart on the CPU and on the GPU, alone over NCCL and with two ranks that share it.
@@ -70,7 +64,7 @@ quick=(train "$pack/configs/quickstart.yaml" --set "data.train=[$pack/text]" --s
   --set training.evaluate_every_steps=0 --set logging.tensorboard=false)
 step quickstart.cpu 90 "$bin/longnet" "${quick[@]}" --set "run=$out/run-cpu" --set parallel.device=cpu
 step quickstart.gpu 60 "$bin/longnet" "${quick[@]}" --set "run=$out/run-gpu" --set parallel.device=cuda
-step quickstart.shared 60 "$pack/openmpi/bin/mpirun" --oversubscribe --bind-to none -np 2 "$bin/longnet" "${quick[@]}" \
+step quickstart.shared 60 "${mpirun[@]}" 2 "$bin/longnet" "${quick[@]}" \
   --set "run=$out/run-shared" --set parallel.device=cuda --set parallel.share_gpu=true
 step quickstart.compare 20 python3 "$pack/report.py" compare "$out"
 
