@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "core/error.h"
+#include "distributed/message_sum.h"
 #include "distributed/mpi/byte_type.h"
 #include "distributed/mpi/mpi_error.h"
 #include "distributed/mpi/mpi_work.h"
@@ -130,19 +131,9 @@ class MpiCommunicator : public Communicator {
   std::unique_ptr<Work> reduce_scatter(at::Tensor output, at::Tensor input) override {
     if (input.size(0) != size_) throw CommunicationError("reduce_scatter: input is not (size, output)");
     const auto from = values_on_host(input), to = host_memory_for(output);
-    auto parts = at::empty(from.sizes(), from.options());  // from every rank, what it has for this one
-    std::vector<Message> sends, receives;
-    for (int peer = 0; peer < size_; ++peer) {
-      if (peer == rank_) continue;
-      sends.push_back({peer, from[peer]});
-      receives.push_back({peer, parts[peer]});
-    }
-    parts[rank_].copy_(from[rank_]);
-    auto work = start(sends, receives);
-    work->then([to, parts] {
-      to.copy_(parts[0]);
-      for (std::int64_t peer = 1; peer < parts.size(0); ++peer) to.add_(parts[peer]);
-    });
+    const MessageSum sum(from, rank_);
+    auto work = start(sum.sends, sum.receives);
+    work->then([sum, to] { sum.sum_into(to); });
     deliver(*work, output, to);
     return work;
   }

@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "distributed/agreement.h"
+#include "distributed/message_sum.h"
 #include "distributed/nccl/nccl_error.h"
 #include "distributed/nccl/nccl_handle.h"
 #include "distributed/nccl/nccl_work.h"
@@ -230,19 +231,9 @@ class NcclCommunicator : public Communicator {
   /// A reduce-scatter whose sums are wider than what travels, which NCCL does not have: every rank sends its parts, and
   /// the receiver sums them in rank order.
   std::unique_ptr<Work> sum_of_messages(const at::Tensor& output, const at::Tensor& input) {
-    auto parts = at::empty_like(input);
-    parts[rank()].copy_(input[rank()]);
-    std::vector<Message> sends, receives;
-    for (int peer = 0; peer < size(); ++peer) {
-      if (peer == rank()) continue;
-      sends.push_back({peer, input[peer]});
-      receives.push_back({peer, parts[peer]});
-    }
-    auto work = start_messages("reduce-scatter", sends, receives);
-    work->then([output, parts] {
-      output.copy_(parts[0]);
-      for (std::int64_t peer = 1; peer < parts.size(0); ++peer) output.add_(parts[peer]);
-    });
+    const MessageSum sum(input, rank());
+    auto work = start_messages("reduce-scatter", sum.sends, sum.receives);
+    work->then([sum, output] { sum.sum_into(output); });
     return work;
   }
 
