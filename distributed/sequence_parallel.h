@@ -11,6 +11,7 @@
 #include "distributed/communicator.h"
 #include "distributed/exchange_plan.h"
 #include "distributed/sequence_shard.h"
+#include "distributed/sequence_sum.h"
 
 namespace longnet {
 
@@ -28,6 +29,9 @@ class SequenceParallel {
 
   /// An attention for shards of any length. It must not outlive this object.
   std::unique_ptr<SequenceAttention> attention(const Mixture& mixture, std::int64_t heads, bool causal);
+
+  /// The sum of x over all shards of the sequence, on each: see sum_over_ranks.
+  at::Tensor sum(const at::Tensor& x) const { return sum_over_ranks(x, communicator_); }
 
   /// Payload of keys, values and their gradients that has arrived here so far.
   std::int64_t received_bytes() const { return received_bytes_; }

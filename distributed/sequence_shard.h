@@ -14,6 +14,8 @@ struct SequenceShard {
   Range own;
 
   std::int64_t size() const { return own.size(); }
+  /// Whether the sequence begins here: exactly one of its shards says so.
+  bool is_first() const { return own.begin == 0 && own.end > 0; }
   bool operator==(const SequenceShard&) const = default;
 };
 

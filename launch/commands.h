@@ -18,11 +18,19 @@ struct TrainOptions : JobOptions {
 int train(std::unique_ptr<Communicator> world, const TrainOptions& options, SignalWatch& signals);
 
 struct EvalOptions : JobOptions {
-  std::string checkpoint;              ///< empty: the newest of the run
+  std::string checkpoint;              ///< empty: the newest of the run; none: a new model's weights
   std::vector<std::int64_t> contexts;  ///< empty: the training length and three halvings
   std::int64_t tokens = 0;             ///< 0: all
+  std::string outputs;                 ///< folder for what the model says about each sequence; empty: not written
 };
 int eval(std::unique_ptr<Communicator> world, const EvalOptions& options);
+
+struct ImportOptions : JobOptions {
+  std::string weights;                  ///< the file that others wrote
+  std::vector<std::string> initialize;  ///< parameters that begin so keep their new values
+  std::vector<std::string> ignore;      ///< tensors that begin so are left out
+};
+int checkpoint_import(std::unique_ptr<Communicator> world, const ImportOptions& options);
 
 struct GenerateOptions : JobOptions {
   std::string checkpoint;

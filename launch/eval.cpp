@@ -1,8 +1,12 @@
+#include <ATen/ATen.h>
+
 #include <cmath>
 #include <cstdio>
+#include <limits>
 #include <numbers>
 
 #include "core/error.h"
+#include "core/files/safetensors.h"
 #include "distributed/agreement.h"
 #include "launch/commands.h"
 #include "launch/evaluation.h"
@@ -10,6 +14,8 @@
 
 namespace longnet {
 namespace {
+
+namespace fs = std::filesystem;
 
 const char* bits_name(DataType type) {
   switch (type) {
@@ -22,43 +28,89 @@ const char* bits_name(DataType type) {
   }
 }
 
-/// The training length, a half, a quarter and an eighth of it.
-std::vector<std::int64_t> default_contexts(std::int64_t length) {
+/// The training length, a half, a quarter and an eighth of it; examples have lengths of their own.
+std::vector<std::int64_t> default_contexts(const DataConfig& data) {
+  if (data.type == DataType::Examples) return {data.sequence_length};
   std::vector<std::int64_t> contexts;
   for (const std::int64_t part : {8, 4, 2, 1}) {
-    if (length / part > 0) contexts.push_back(length / part);
+    if (data.sequence_length / part > 0) contexts.push_back(data.sequence_length / part);
   }
   return contexts;
+}
+
+void check_contexts(const Job& job, const std::vector<std::int64_t>& contexts) {
+  const DataConfig& data = job.configuration.data;
+  for (const std::int64_t context : contexts) {
+    if (context < 1) throw ConfigError("--contexts: " + std::to_string(context) + " is below 1");
+    if (data.type == DataType::Examples && context != data.sequence_length) {
+      throw ConfigError("--contexts: examples are evaluated whole");
+    }
+    job.specification.warning(context);  // throws for a length that cannot work
+    job.data.validation->require_sequence(context);
+  }
+}
+
+void print_header(const Job& job, const std::string& checkpoint) {
+  std::printf("%s on held-out data\n%10s %12s %10s", checkpoint.c_str(), "context",
+              job.specification.predicts_tokens ? "tokens" : "labels", "loss");
+  if (job.specification.predicts_tokens) {
+    std::printf(" %12s %12s", "perplexity", bits_name(job.configuration.data.type));
+  }
+  for (const std::string& metric : job.specification.metrics) std::printf(" %18s", metric.c_str());
+  std::printf("\n");
+}
+
+void print_line(const Job& job, std::int64_t context, const EvaluationResult& result) {
+  std::printf("%10lld %12lld %10.4f", static_cast<long long>(context), static_cast<long long>(result.labels),
+              result.loss);
+  if (job.specification.predicts_tokens) {
+    std::printf(" %12.4f %12.4f", std::exp(result.loss), result.loss / std::numbers::ln2);
+  }
+  for (const double metric : result.metrics) std::printf(" %18.4f", metric);
+  std::printf("\n");
+  std::fflush(stdout);
+}
+
+/// Writes what the model says about each sequence into a file of the sequence's name.
+void write_outputs(Job& job, std::int64_t length, std::int64_t sequences, const fs::path& folder) {
+  agree(*job.mesh.world, [&] {
+    std::error_code error;
+    fs::create_directories(folder, error);
+    if (error) throw ConfigError("--outputs: " + folder.string() + " cannot be created: " + error.message());
+  });
+  for_each_sequence(job, length, sequences, [&](const SequencePlace& place, const Batch& batch, const Pass& pass) {
+    const auto outputs = job.model->outputs(batch, pass);
+    if (!batch.shard.is_first()) return;
+    std::vector<NamedTensor> tensors;
+    tensors.reserve(outputs.size());
+    for (const auto& [name, tensor] : outputs) tensors.emplace_back(name, tensor.select(0, 0).to(at::kCPU));
+    write_safetensors(folder / (job.data.validation->name(place) + ".safetensors"), tensors);
+  });
+  job.mesh.world->barrier();
+  if (job.mesh.is_first()) std::printf("outputs of every sequence: %s\n", folder.c_str());
 }
 
 }  // namespace
 
 int eval(std::unique_ptr<Communicator> world, const EvalOptions& options) {
   Job job = start_job(std::move(world), options);
-  const auto contexts =
-      options.contexts.empty() ? default_contexts(job.configuration.data.sequence_length) : options.contexts;
+  const auto contexts = options.contexts.empty() ? default_contexts(job.configuration.data) : options.contexts;
+  agree(*job.mesh.world, [&] { check_contexts(job, contexts); });
   const auto checkpoint = restore_weights(job, options.checkpoint);
-  const TokenDataset& data = job.data.validation;
-  agree(*job.mesh.world, [&] {
-    for (const std::int64_t context : contexts) {
-      if (context < 1) throw ConfigError("--contexts: " + std::to_string(context) + " is below 1");
-      data.require_window(context);
-    }
-  });
+  const auto sequences = [&](std::int64_t context) {
+    return options.tokens > 0 ? (options.tokens + context - 1) / context : std::numeric_limits<std::int64_t>::max();
+  };
 
-  const bool first = job.mesh.is_first();
-  if (first) {
-    std::printf("%s on held-out data\n%10s %12s %10s %12s %12s\n", checkpoint.c_str(), "context", "tokens", "loss",
-                "perplexity", bits_name(job.configuration.data.type));
-  }
+  const bool first = job.mesh.is_first(), trainable = job.specification.trainable;
+  if (first && trainable) print_header(job, checkpoint);
   for (const std::int64_t context : contexts) {
-    const auto result = evaluate(job, context, options.tokens > 0 ? options.tokens : data.size());
-    if (!first) continue;
-    std::printf("%10lld %12lld %10.4f %12.4f %12.4f\n", static_cast<long long>(context),
-                static_cast<long long>(result.tokens), result.loss, std::exp(result.loss),
-                result.loss / std::numbers::ln2);
-    std::fflush(stdout);
+    if (!trainable) break;
+    const auto result = evaluate(job, context, sequences(context));
+    if (first) print_line(job, context, result);
   }
+  if (trainable && options.outputs.empty()) return 0;
+  const auto folder = options.outputs.empty() ? fs::path(job.configuration.run) / "outputs" : fs::path(options.outputs);
+  write_outputs(job, contexts.back(), sequences(contexts.back()), folder);
   return 0;
 }
 

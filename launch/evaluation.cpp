@@ -6,30 +6,40 @@
 #include <algorithm>
 
 #include "distributed/agreement.h"
+#include "launch/batch_reader.h"
 
 namespace longnet {
 
-EvaluationResult evaluate(Job& job, std::int64_t length, std::int64_t tokens) {
+void for_each_sequence(
+    Job& job, std::int64_t length, std::int64_t sequences,
+    const std::function<void(const SequencePlace& place, const Batch& batch, const Pass& pass)>& work) {
   const c10::NoGradGuard no_gradient;
-  const TokenDataset& data = job.data.validation;
-  agree(*job.mesh.world, [&] { data.require_window(length); });
-  const std::int64_t windows = std::min(data.windows(length), (tokens + length - 1) / length);
+  const Dataset& data = *job.data.validation;
+  agree(*job.mesh.world, [&] { data.require_sequence(length); });
   Pass pass;
   pass.dtype = job.activation_dtype();
+  const std::int64_t count = std::min(data.count(length), sequences);
+  for (std::int64_t index = job.mesh.data_index; index < count; index += job.mesh.data_size) {
+    const SequencePlace place = data.evaluation_sequence(index, length);
+    work(place, on_device(read_batch(job, data, {place}, {index}), job.device), pass);
+  }
+}
 
-  auto sums = at::zeros({2}, at::TensorOptions(job.device).dtype(at::kDouble));  // loss, tokens
-  for (std::int64_t window = job.mesh.data_index; window < windows; window += job.mesh.data_size) {
-    const SequenceShard shard = job.parallel->shard(length);
-    const auto slice = data.window(window, length, shard.own);
-    const Batch batch{slice.tokens.unsqueeze(0), slice.targets.unsqueeze(0), {window}, shard};
-    const auto loss = job.model->loss(on_device(batch, job.device), pass);
+EvaluationResult evaluate(Job& job, std::int64_t length, std::int64_t sequences) {
+  const auto metrics = static_cast<std::int64_t>(job.specification.metrics.size());
+  auto sums = at::zeros({2 + metrics}, at::TensorOptions(job.device).dtype(at::kDouble));  // loss, labels, metrics
+  for_each_sequence(job, length, sequences, [&](const SequencePlace&, const Batch& batch, const Pass& pass) {
+    const LossSum loss = job.model->loss(batch, pass);
     sums[0] += loss.sum.to(at::kDouble);
     sums[1] += loss.count;
-  }
+    if (metrics > 0) sums.slice(0, 2) += loss.metrics;
+  });
   job.mesh.world->all_reduce(sums, Reduction::Sum)->wait();
   const auto totals = sums.to(at::kCPU);
-  const double count = totals[1].item<double>();
-  return {static_cast<std::int64_t>(count), totals[0].item<double>() / count};
+  const auto mean = [&](std::int64_t index) { return totals[index].item<double>() / totals[1].item<double>(); };
+  EvaluationResult result{static_cast<std::int64_t>(totals[1].item<double>()), mean(0), {}};
+  for (std::int64_t metric = 0; metric < metrics; ++metric) result.metrics.push_back(mean(2 + metric));
+  return result;
 }
 
 }  // namespace longnet

@@ -45,10 +45,10 @@ int set_threads(const ParallelConfig& parallel, int ranks_on_host) {
 }
 
 /// Opens the data on all ranks. The first rank goes ahead, because it may have files to convert for all.
-TokenData open_data(Communicator& world, const Configuration& configuration, std::int64_t vocabulary) {
-  std::optional<TokenData> data;
+Data open_everywhere(Communicator& world, const Configuration& configuration, const std::vector<Field>& fields) {
+  std::optional<Data> data;
   const auto open = [&] {
-    data.emplace(open_token_data(configuration.data, vocabulary, std::filesystem::path(configuration.run) / "cache"));
+    data.emplace(open_data(configuration.data, fields, std::filesystem::path(configuration.run) / "cache"));
   };
   agree(world, [&] {
     if (world.rank() == 0) open();
@@ -76,10 +76,12 @@ at::ScalarType Job::activation_dtype() const {
 Job start_job(std::unique_ptr<Communicator> world, const JobOptions& options) {
   Configuration configuration;
   ModelSpecification model;
+  std::vector<std::string> warnings;
   agree(*world, [&] {
     configuration = load_configuration(options.config, options.assignments);
     model = specify_model(configuration.model);
     require_mesh(world->size(), sequence_ranks(configuration, world->size()));
+    if (const auto warning = model.warning(configuration.data.sequence_length)) warnings.push_back(*warning);
   });
   const auto resolved = to_json(configuration, model.json);
   require_same(*world, "version of longnet", version);
@@ -93,16 +95,13 @@ Job start_job(std::unique_ptr<Communicator> world, const JobOptions& options) {
   const std::int64_t sequence = sequence_ranks(configuration, world->size());
   auto mesh = make_process_mesh(std::move(world), sequence);
   const int threads = set_threads(configuration.parallel, mesh.ranks_on_host);
-  auto data = open_data(*mesh.world, configuration, model.vocabulary);
-
-  std::vector<std::string> warnings;
-  if (const auto warning = model.warning(configuration.data.sequence_length)) warnings.push_back(*warning);
+  auto data = options.reads_data ? open_everywhere(*mesh.world, configuration, model.fields) : Data{};
   auto parallel =
       std::make_unique<SequenceParallel>(*mesh.sequence, transport_choice(configuration.parallel.transport));
   auto built = model.build(*parallel, parameters_on(choice.device, configuration.training.precision),
                            static_cast<std::uint64_t>(configuration.training.seed));
-  return {std::move(configuration), resolved, std::move(mesh), std::move(data), std::move(parallel), std::move(built),
-          std::move(warnings),      threads,  choice.device};
+  return {std::move(configuration), resolved,         std::move(mesh),     std::move(data), std::move(parallel),
+          std::move(model),         std::move(built), std::move(warnings), threads,         choice.device};
 }
 
 }  // namespace longnet

@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "core/configuration/configuration.h"
-#include "core/data/token_dataset.h"
+#include "core/data/open_data.h"
 #include "core/error.h"
 #include "distributed/process_mesh.h"
 #include "distributed/sequence_parallel.h"
@@ -21,6 +21,7 @@ namespace longnet {
 struct JobOptions {
   std::string config;
   std::vector<std::string> assignments;  ///< of --set
+  bool reads_data = true;
   /// Called from another thread when the GPUs can no longer reach each other; nothing will come of the job.
   std::function<void(const CommunicationError&)> on_failure = {};
 };
@@ -30,8 +31,9 @@ struct Job {
   Configuration configuration;
   nlohmann::ordered_json resolved;  ///< the configuration with all defaults
   ProcessMesh mesh;
-  TokenData data;
+  Data data;  ///< none if the command reads none
   std::unique_ptr<SequenceParallel> parallel;
+  ModelSpecification specification;
   std::unique_ptr<Model> model;
   std::vector<std::string> warnings;
   int threads;         ///< of this rank

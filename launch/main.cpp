@@ -24,6 +24,7 @@ constexpr const char* description =
     "  mpirun -np 2 longnet train configs/quickstart.yaml --set training.steps=400   (goes on from the last "
     "checkpoint)\n"
     "  mpirun -np 2 longnet eval configs/quickstart.yaml --contexts 512,4096\n"
+    "  longnet checkpoint import configs/slide-encoder.yaml slide_encoder.pth\n"
     "  longnet generate configs/quickstart.yaml --prompt '#include <' --tokens 300 --temperature 0.8\n\n"
     "Exit codes: 0 done, 2 configuration or usage, 3 data, 4 checkpoint unusable, 5 training diverged, 6 communication "
     "failed,\n"
@@ -41,7 +42,8 @@ struct CommandLine {
   TrainOptions train;
   EvalOptions eval;
   GenerateOptions generate;
-  CLI::App *train_command, *eval_command, *generate_command;
+  ImportOptions import;
+  CLI::App *train_command, *eval_command, *generate_command, *import_command;
 
   CommandLine() {
     app.require_subcommand(1);
@@ -54,14 +56,19 @@ struct CommandLine {
                      "auto: from the run's newest checkpoint, if any; none; or a checkpoint's folder")
         ->capture_default_str();
 
-    eval_command = app.add_subcommand("eval", "Loss, perplexity and bits a token on held-out data, by context length");
+    eval_command = app.add_subcommand("eval", "Loss and metrics on held-out data, by context length");
     add_job_options(eval_command, eval);
-    eval_command->add_option("--checkpoint", eval.checkpoint, "A checkpoint's folder instead of the run's newest");
+    eval_command->add_option("--checkpoint", eval.checkpoint,
+                             "A checkpoint's folder instead of the run's newest; none: the weights of a new model");
     eval_command
         ->add_option("--contexts", eval.contexts,
                      "Context lengths, as 512,4096. By default the training length and three halvings")
         ->delimiter(',');
     eval_command->add_option("--tokens", eval.tokens, "How many tokens to evaluate; 0: all")->capture_default_str();
+    eval_command->add_option(
+        "--outputs", eval.outputs,
+        "A folder for what the model says about each sequence, a safetensors file each. For models "
+        "without a loss: outputs in the run folder");
 
     generate_command = app.add_subcommand("generate", "Continues a prompt, on one rank");
     add_job_options(generate_command, generate);
@@ -78,6 +85,21 @@ struct CommandLine {
         ->add_option("--top-p", generate.top_p, "Only the likeliest tokens that together have this probability")
         ->capture_default_str();
     generate_command->add_option("--seed", generate.seed, "Of the random draws")->capture_default_str();
+
+    auto* checkpoint_command = app.add_subcommand("checkpoint", "Works on checkpoints");
+    checkpoint_command->require_subcommand(1);
+    import_command = checkpoint_command->add_subcommand(
+        "import", "Makes the first checkpoint of a run out of published weights: torchscale's, GigaPath's");
+    add_job_options(import_command, import);
+    import_command->add_option("weights", import.weights, "A safetensors file, or one of torch.save")->required();
+    import_command
+        ->add_option("--initialize", import.initialize,
+                     "Parameters whose names begin so keep the values of a new model. May be given several "
+                     "times")
+        ->allow_extra_args(false);
+    import_command
+        ->add_option("--ignore", import.ignore, "Tensors whose names begin so are left out. May be given several times")
+        ->allow_extra_args(false);
   }
 
   /// The exit code if the command line is all there is to do: help, the version, or a mistake.
@@ -94,13 +116,14 @@ struct CommandLine {
 
   int run(SignalWatch& signals, const std::function<void(const CommunicationError&)>& on_failure) {
     auto world = make_mpi_world();
-    for (JobOptions* options :
-         {static_cast<JobOptions*>(&train), static_cast<JobOptions*>(&eval), static_cast<JobOptions*>(&generate)}) {
+    for (JobOptions* options : {static_cast<JobOptions*>(&train), static_cast<JobOptions*>(&eval),
+                                static_cast<JobOptions*>(&generate), static_cast<JobOptions*>(&import)}) {
       options->on_failure = on_failure;
     }
     if (train_command->parsed()) return longnet::train(std::move(world), train, signals);
     signals.release();
     if (eval_command->parsed()) return longnet::eval(std::move(world), eval);
+    if (import_command->parsed()) return checkpoint_import(std::move(world), import);
     return longnet::generate(std::move(world), generate);
   }
 };

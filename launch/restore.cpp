@@ -13,6 +13,7 @@ std::vector<FlatState> training_states(const ParameterSet& parameters, const Ada
 }
 
 std::filesystem::path restore_weights(Job& job, const std::string& checkpoint) {
+  if (checkpoint == "none") return "a new model";
   std::filesystem::path path = checkpoint;
   agree(*job.mesh.world, [&] {
     if (!path.empty()) return;

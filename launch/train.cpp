@@ -73,13 +73,14 @@ void describe_run(Job& job, const Log& log) {
   const Configuration& config = job.configuration;
   const ProcessMesh& mesh = job.mesh;
   std::ostringstream line;
+  const bool whole = config.data.type == DataType::Examples;
   line << "longnet " << version << ": " << job.model->parameters().count() << " parameters; " << mesh.world->size()
        << " ranks = " << mesh.data_size << " data x " << mesh.sequence->size() << " sequence, with " << job.threads
-       << " threads each, on " << (job.device.is_cuda() ? "GPUs; " : "the CPU; ")
+       << " threads each, on " << (job.device.is_cuda() ? "GPUs; " : "the CPU; ") << (whole ? "up to " : "")
        << config.training.batch_size * config.data.sequence_length << " tokens a step";
   log.info(line.str());
-  log.info("data: " + std::to_string(job.data.train.size()) + " tokens to train on, " +
-           std::to_string(job.data.validation.size()) + " held out; run folder " + config.run);
+  log.info("data: " + std::to_string(job.data.train->size()) + " tokens to train on, " +
+           std::to_string(job.data.validation->size()) + " held out; run folder " + config.run);
   for (const auto& warning : job.warnings) log.warn("warning: " + warning);
 }
 
@@ -178,8 +179,7 @@ class Run {
     if (!last_) return;
     const LastStep last = *std::exchange(last_, {});
     const StepResult result = last.started.result();
-    const double rate =
-        static_cast<double>(config_.training.batch_size * config_.data.sequence_length) / result.seconds;
+    const double rate = static_cast<double>(result.tokens) / result.seconds;
     if (first_) {
       folder_->write({last.number, result.loss, result.gradient_norm, result.learning_rate, last.tokens, result.seconds,
                       rate, last.peak_memory_bytes, result.exchange_bytes, result.skipped});
@@ -198,10 +198,13 @@ class Run {
     const std::int64_t number = training_.progress.step;
     if (decision.evaluate) {
       report_last();
-      const std::int64_t length = config_.data.sequence_length;
-      const auto evaluation = evaluate(job_, length, config_.training.evaluation_sequences * length);
+      const auto evaluation = evaluate(job_, config_.data.sequence_length, config_.training.evaluation_sequences);
       progress_.clear();
-      log_.info("step " + std::to_string(number) + "  validation loss " + std::to_string(evaluation.loss));
+      std::string line = "step " + std::to_string(number) + "  validation loss " + std::to_string(evaluation.loss);
+      for (std::size_t metric = 0; metric < evaluation.metrics.size(); ++metric) {
+        line += "  " + job_.specification.metrics[metric] + " " + std::to_string(evaluation.metrics[metric]);
+      }
+      log_.info(line);
       if (first_) folder_->write_evaluation(number, evaluation.loss);
     }
     if (decision.save) {
@@ -235,7 +238,14 @@ int train(std::unique_ptr<Communicator> world, const TrainOptions& options, Sign
   agree(*job.mesh.world, [&] {
     const Configuration& config = job.configuration;
     check_batch(config.training, job.mesh.data_size);
-    if (config.training.evaluate_every_steps > 0) job.data.validation.require_window(config.data.sequence_length);
+    if (job.specification.equal_lengths && config.data.type == DataType::Examples &&
+        config.training.micro_batch_size > 1) {
+      throw ConfigError("training.micro_batch_size is " + std::to_string(config.training.micro_batch_size) +
+                        ", but with model.compatibility torchscale the padding of a batch would change its results; "
+                        "set it to 1");
+    }
+    if (!job.specification.trainable) throw ConfigError("model.head.type is none: there is nothing to train");
+    if (config.training.evaluate_every_steps > 0) job.data.validation->require_sequence(config.data.sequence_length);
   });
   return Run(job, options.resume, signals)();
 }

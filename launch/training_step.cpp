@@ -11,6 +11,7 @@
 #include "core/training/clipping.h"
 #include "core/training/schedule.h"
 #include "distributed/gradient_reduction.h"
+#include "launch/batch_reader.h"
 
 namespace longnet {
 namespace {
@@ -24,23 +25,34 @@ std::int64_t micro_batches(const Job& job) {
   return row_batch_size(job) / job.configuration.training.micro_batch_size;
 }
 
+/// Where the sequence number `sample` of a step is that begins after `samples` samples of the run.
+SequencePlace place_of(const Job& job, std::int64_t samples, std::int64_t sample) {
+  const Configuration& config = job.configuration;
+  return job.data.train->training_sequence(samples + sample, static_cast<std::uint64_t>(config.training.seed),
+                                           config.data.sequence_length);
+}
+
 /// This rank's part of a micro-batch of a step that begins after `samples` samples of the run.
 Batch read_micro_batch(const Job& job, std::int64_t samples, std::int64_t micro_batch) {
   const TraceRange trace("data");
-  const TrainingConfig& training = job.configuration.training;
-  const std::int64_t first = job.mesh.data_index * row_batch_size(job) + micro_batch * training.micro_batch_size;
-  Batch batch{{}, {}, {}, job.parallel->shard(job.configuration.data.sequence_length)};
-  std::vector<at::Tensor> tokens, targets;
-  for (std::int64_t sample = first; sample < first + training.micro_batch_size; ++sample) {
-    const auto slice = job.data.train.sample(samples + sample, static_cast<std::uint64_t>(training.seed),
-                                             batch.shard.length, batch.shard.own);
-    batch.samples.push_back(sample);
-    tokens.push_back(slice.tokens);
-    targets.push_back(slice.targets);
+  const std::int64_t count = job.configuration.training.micro_batch_size;
+  const std::int64_t first = job.mesh.data_index * row_batch_size(job) + micro_batch * count;
+  std::vector<SequencePlace> places;
+  std::vector<std::int64_t> numbers;
+  for (std::int64_t sample = first; sample < first + count; ++sample) {
+    places.push_back(place_of(job, samples, sample));
+    numbers.push_back(sample);
   }
-  batch.tokens = at::stack(tokens);
-  batch.targets = at::stack(targets);
-  return batch;
+  return read_batch(job, *job.data.train, places, numbers);
+}
+
+/// Positions of all sequences of the step.
+std::int64_t tokens_of_step(const Job& job, std::int64_t samples) {
+  std::int64_t tokens = 0;
+  for (std::int64_t sample = 0; sample < job.configuration.training.batch_size; ++sample) {
+    tokens += place_of(job, samples, sample).length;
+  }
+  return tokens;
 }
 
 /// Adds the gradients of a micro-batch to the parameters', and its loss and labels to `totals`.
@@ -95,7 +107,8 @@ class StepClock {
 StepResult StartedStep::result() const {
   const double seconds = clock_->seconds();
   const auto* numbers = numbers_.const_data_ptr<double>();
-  return {numbers[0], numbers[1], learning_rate_, static_cast<std::int64_t>(numbers[2]), seconds, numbers[3] != 0};
+  return {numbers[0], numbers[1],     learning_rate_, tokens_, static_cast<std::int64_t>(numbers[2]),
+          seconds,    numbers[3] != 0};
 }
 
 StartedStep training_step(Training& training) {
@@ -121,6 +134,7 @@ StartedStep training_step(Training& training) {
   const TraceRange trace("optimizer");
   sum_in_buckets(world, gradients);
   world.all_reduce(totals, Reduction::Sum)->wait();
+  totals[1].clamp_(1);  // where every label is ignored there is nothing to learn
   const auto loss = totals[0] / totals[1], norm = global_norm(gradients) / totals[1];
   auto skip = (loss + norm).isfinite().logical_not().to(at::kFloat).unsqueeze(0);
   world.all_reduce(skip, Reduction::Maximum)->wait();
@@ -131,8 +145,9 @@ StartedStep training_step(Training& training) {
   started.numbers_ = on_the_way_to_host(at::stack({loss, norm, totals[2], skip[0].to(at::kDouble)}));
   started.clock_->stop();
   training.progress.step = step;
+  started.tokens_ = tokens_of_step(job, training.progress.samples);
   training.progress.samples += config.training.batch_size;
-  training.progress.tokens += config.training.batch_size * config.data.sequence_length;
+  training.progress.tokens += started.tokens_;
   return started;
 }
 

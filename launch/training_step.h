@@ -24,6 +24,7 @@ struct StepResult {
   double loss;           ///< the mean over all labels of the step
   double gradient_norm;  ///< before clipping
   double learning_rate;
+  std::int64_t tokens;          ///< positions of all its sequences
   std::int64_t exchange_bytes;  ///< received by all ranks together
   double seconds;               ///< from the step's begin to its end, on this rank
   bool skipped;                 ///< loss or gradient was not finite: nothing was changed
@@ -40,6 +41,7 @@ class StartedStep {
   friend StartedStep training_step(Training& training);
 
   double learning_rate_ = 0;
+  std::int64_t tokens_ = 0;
   at::Tensor numbers_;  ///< on the host, once the step has ended: loss, norm, bytes, whether it was skipped
   std::shared_ptr<StepClock> clock_;
 };

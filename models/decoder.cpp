@@ -15,6 +15,9 @@ DecoderConfig read(ConfigReader& reader) {
   reader("vocabulary", config.vocabulary, at_least(1));
   reader("tied_embeddings", config.tied_embeddings);
   read_transformer(reader, config.transformer);
+  if (config.transformer.positions == Positions::Grid) {
+    reader.fail("positions", "is grid, but a decoder reads no coordinates");
+  }
   reader.finish();
   return config;
 }
@@ -32,28 +35,23 @@ nlohmann::ordered_json to_json(const DecoderConfig& config) {
 
 Decoder::Decoder(const DecoderConfig& config, SequenceParallel& parallel, const at::TensorOptions& parameter_options,
                  std::uint64_t seed)
-    : config_(config),
-      parameters_(parameter_options, seed),
-      attention_(parallel.attention(config.transformer.mixture(), config.transformer.heads, /*causal=*/true)) {
+    : config_(config), parameters_(parameter_options, seed) {
   const std::int64_t width = config.transformer.width;
   const auto embedding = normal(1 / std::sqrt(static_cast<double>(width)));
   embed_tokens_ = parameters_.add("embed_tokens.weight", {config.vocabulary, width}, embedding);
-  transformer_ = std::make_unique<Transformer>(parameters_, config.transformer);
+  transformer_ = std::make_unique<Transformer>(parameters_, config.transformer, parallel, /*causal=*/true);
   if (!config.tied_embeddings) {
     output_projection_ = parameters_.add("output_projection.weight", {config.vocabulary, width}, embedding);
   }
   parameters_.flatten();
 }
 
-at::Tensor Decoder::run(const at::Tensor& tokens, Range positions, const Pass& pass,
-                        const std::vector<std::int64_t>& samples, const Transformer::AttendInLayer& attend) const {
-  return (*transformer_)(at::embedding(embed_tokens_, tokens).to(pass.dtype), positions, pass, samples, attend);
+at::Tensor Decoder::embed(const at::Tensor& tokens, at::ScalarType dtype) const {
+  return at::embedding(embed_tokens_, tokens).to(dtype);
 }
 
 at::Tensor Decoder::hidden(const Batch& batch, const Pass& pass) {
-  const auto attend = [this, shard = batch.shard](std::size_t, const at::Tensor& q, const at::Tensor& k,
-                                                  const at::Tensor& v) { return (*attention_)(q, k, v, shard).out; };
-  return run(batch.tokens, batch.shard.own, pass, batch.samples, attend);
+  return (*transformer_)(embed(batch.at("tokens"), pass.dtype), batch, pass);
 }
 
 at::Tensor Decoder::logits(const at::Tensor& hidden) const {
@@ -61,26 +59,27 @@ at::Tensor Decoder::logits(const at::Tensor& hidden) const {
 }
 
 LossSum Decoder::loss(const Batch& batch, const Pass& pass) {
-  const auto loss = linear_cross_entropy(hidden(batch, pass).flatten(0, 1), output_weight(), batch.targets.flatten());
-  return {loss.sum, batch.targets.ne(ignored_target).sum()};
+  const auto& targets = batch.at("tokens.next");
+  const auto loss = linear_cross_entropy(hidden(batch, pass).flatten(0, 1), output_weight(), targets.flatten());
+  return {loss.sum, targets.ne(ignored_target).sum()};
 }
 
 std::int64_t Decoder::forward_exchange_bytes(std::int64_t length, std::int64_t batch, at::ScalarType dtype) {
-  const TransformerConfig& stack = config_.transformer;
-  return stack.layers * attention_->forward_bytes(length, batch, stack.head_width(),
-                                                  static_cast<std::int64_t>(c10::elementSize(dtype)));
+  return transformer_->forward_exchange_bytes(length, batch, dtype);
 }
 
 DecoderSession::DecoderSession(Decoder& decoder, at::ScalarType dtype) : decoder_(decoder) {
   pass_.dtype = dtype;
   const TransformerConfig& stack = decoder.config_.transformer;
-  for (std::int64_t layer = 0; layer < stack.layers; ++layer) caches_.emplace_back(stack.mixture(), stack.heads);
+  for (std::int64_t layer = 0; layer < stack.layers; ++layer)
+    caches_.emplace_back(stack.attention.mixture(), stack.heads);
 }
 
 at::Tensor DecoderSession::run(const at::Tensor& tokens, Range positions,
                                const Transformer::AttendInLayer& attend) const {
   const c10::NoGradGuard no_gradient;
-  const auto hidden = decoder_.run(tokens.unsqueeze(0), positions, pass_, {}, attend);
+  const auto x = decoder_.embed(tokens.unsqueeze(0), pass_.dtype);
+  const auto hidden = decoder_.transformer_->run(x, {0, positions}, pass_, {}, attend);
   return decoder_.logits(hidden[0][-1]);
 }
 
@@ -88,7 +87,7 @@ at::Tensor DecoderSession::begin(const at::Tensor& tokens) {
   const SequenceShard whole{tokens.size(0), {0, tokens.size(0)}};
   return run(tokens, whole.own, [&](std::size_t layer, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) {
     caches_[layer].fill(k, v);
-    return (*decoder_.attention_)(q, k, v, whole).out;
+    return decoder_.transformer_->attend(q, k, v, whole);
   });
 }
 
@@ -102,11 +101,12 @@ at::Tensor DecoderSession::next(std::int64_t token) {
 
 ModelSpecification specify_decoder(ConfigReader reader) {
   const DecoderConfig config = read(reader);
-  return {to_json(config), config.vocabulary,
-          [config](std::int64_t length) { return coverage_warning(config.transformer, length); },
-          [config](SequenceParallel& parallel, const at::TensorOptions& options, std::uint64_t seed) {
-            return std::make_unique<Decoder>(config, parallel, options, seed);
-          }};
+  return {.json = to_json(config),
+          .fields = {{.name = "tokens", .size = config.vocabulary, .next = true, .size_key = "model.vocabulary"}},
+          .predicts_tokens = true,
+          .warning = [config](std::int64_t length) { return coverage_warning(config.transformer, length); },
+          .build = [config](SequenceParallel& parallel, const at::TensorOptions& options,
+                            std::uint64_t seed) { return std::make_unique<Decoder>(config, parallel, options, seed); }};
 }
 
 }  // namespace longnet

@@ -6,6 +6,7 @@
 
 #include "core/attention/row_cache.h"
 #include "core/configuration/config_section.h"
+#include "core/layers/linear_cross_entropy.h"
 #include "models/model.h"
 #include "models/transformer.h"
 
@@ -38,14 +39,11 @@ class Decoder : public Model {
  private:
   friend class DecoderSession;
 
-  /// All layers and the last normalization for `tokens` (B, n) that lie at `positions`.
-  at::Tensor run(const at::Tensor& tokens, Range positions, const Pass& pass, const std::vector<std::int64_t>& samples,
-                 const Transformer::AttendInLayer& attend) const;
+  at::Tensor embed(const at::Tensor& tokens, at::ScalarType dtype) const;  ///< (B, n) to (B, n, C)
   const at::Tensor& output_weight() const { return config_.tied_embeddings ? embed_tokens_ : output_projection_; }
 
   DecoderConfig config_;
   ParameterSet parameters_;
-  std::unique_ptr<SequenceAttention> attention_;
   at::Tensor embed_tokens_;  // (V, C)
   std::unique_ptr<Transformer> transformer_;
   at::Tensor output_projection_;  // (V, C); undefined when tied

@@ -2,14 +2,46 @@
 
 #include <ATen/ATen.h>
 
+#include <algorithm>
+
+#include "core/error.h"
+
 namespace longnet {
+namespace {
+
+/// (B, positions) bool: which of these positions lie in each sequence.
+std::optional<at::Tensor> mask_of(const Batch& batch, Range positions, c10::Device device) {
+  const auto whole = [&](std::int64_t length) { return length == batch.shard.length; };
+  if (std::all_of(batch.lengths.begin(), batch.lengths.end(), whole)) return {};
+  const auto lengths = at::tensor(batch.lengths, at::kLong).to(device).unsqueeze(1);
+  return at::arange(positions.begin, positions.end, lengths.options()).unsqueeze(0).lt(lengths);
+}
+
+}  // namespace
+
+const at::Tensor& Batch::at(const std::string& field) const {
+  const auto found = fields.find(field);
+  if (found == fields.end() || found->second.values.size(0) != size()) {
+    throw DataError("a sequence lacks the field " + field);
+  }
+  return found->second.values;
+}
+
+std::optional<at::Tensor> Batch::own_mask(c10::Device device) const {
+  return mask_of(*this, shard.own, device);
+}
+
+std::optional<at::Tensor> Batch::key_mask(c10::Device device) const {
+  return mask_of(*this, {0, shard.length}, device);
+}
 
 Batch on_device(const Batch& batch, c10::Device device) {
   if (device.is_cpu()) return batch;
-  const auto moved = [&](const at::Tensor& tensor) {  // from pinned memory, else the host would wait
-    return tensor.pin_memory().to(at::TensorOptions(device), /*non_blocking=*/true);
-  };
-  return {moved(batch.tokens), moved(batch.targets), batch.samples, batch.shard};
+  Batch moved = batch;
+  for (auto& [name, field] : moved.fields) {  // from pinned memory, else the host would wait
+    field.values = field.values.pin_memory().to(at::TensorOptions(device), /*non_blocking=*/true);
+  }
+  return moved;
 }
 
 }  // namespace longnet

@@ -4,6 +4,9 @@
 
 #include "core/configuration/config_section.h"
 #include "models/decoder.h"
+#include "models/encoder.h"
+#include "models/multimodal.h"
+#include "models/slide_encoder.h"
 
 namespace longnet {
 namespace {
@@ -16,6 +19,9 @@ struct ModelType {
 /// Every model of the program.
 constexpr std::array model_types{
     ModelType{"decoder", &specify_decoder},
+    ModelType{"encoder", &specify_encoder},
+    ModelType{"multimodal", &specify_multimodal},
+    ModelType{"slide_encoder", &specify_slide_encoder},
 };
 
 }  // namespace

@@ -6,8 +6,8 @@
 #include <utility>
 
 #include "core/error.h"
+#include "core/layers/position_encoding.h"
 #include "core/layers/recompute.h"
-#include "core/layers/rotary.h"
 
 namespace longnet {
 
@@ -19,8 +19,17 @@ struct ConfigNames<HeadOffsets> {
 
 template <>
 struct ConfigNames<Positions> {
-  static constexpr std::array<std::pair<const char*, Positions>, 2> names{
-      {{"none", Positions::None}, {"rope", Positions::Rope}}};
+  static constexpr std::array<std::pair<const char*, Positions>, 5> names{{{"none", Positions::None},
+                                                                           {"rope", Positions::Rope},
+                                                                           {"xpos", Positions::Xpos},
+                                                                           {"sinusoidal", Positions::Sinusoidal},
+                                                                           {"grid", Positions::Grid}}};
+};
+
+template <>
+struct ConfigNames<Compatibility> {
+  static constexpr std::array<std::pair<const char*, Compatibility>, 2> names{
+      {{"none", Compatibility::None}, {"torchscale", Compatibility::Torchscale}}};
 };
 
 namespace {
@@ -33,84 +42,167 @@ void describe(Fields& field, TransformerConfig& config) {
   field("feed_forward", config.feed_forward, at_least(1));
   field("positions", config.positions);
   field("dropout", config.dropout, from_zero_to_below(1));
+  field("compatibility", config.compatibility);
 }
 
 template <typename Fields>
-void describe_attention(Fields& field, TransformerConfig& config) {
+void describe(Fields& field, AttentionConfig& config) {
   field("segments", config.segments);
   field("rates", config.rates);
   field("head_offsets", config.head_offsets);
 }
 
+void require_positions(const ConfigReader& reader, const TransformerConfig& config) {
+  const bool rotates = config.positions == Positions::Rope || config.positions == Positions::Xpos;
+  if (rotates && config.head_width() % 2 != 0) {
+    reader.fail("positions", "turns pairs of channels, which needs an even head width, but width / heads is " +
+                                 std::to_string(config.head_width()));
+  }
+  const std::int64_t multiple = config.positions == Positions::Grid         ? 4
+                                : config.positions == Positions::Sinusoidal ? 2
+                                                                            : 1;
+  if (config.width % multiple != 0) {
+    reader.fail("positions", "needs a width that is a multiple of " + std::to_string(multiple));
+  }
+}
+
 }  // namespace
 
-void read_transformer(ConfigReader& reader, TransformerConfig& config) {
-  for (const char* key : {"width", "layers", "heads", "feed_forward", "attention"}) reader.require(key);
-  describe(reader, config);
-  auto attention = reader.section("attention");
-  for (const char* key : {"segments", "rates"}) attention.require(key);
-  describe_attention(attention, config);
-  attention.finish();
+Mixture AttentionConfig::mixture(Compatibility compatibility) const {
+  Mixture mixture = make_mixture(segments, rates, head_offsets);
+  mixture.zero_keys = compatibility == Compatibility::Torchscale;
+  return mixture;
+}
 
+void read_attention(ConfigReader& reader, const char* key, AttentionConfig& config) {
+  reader.require(key);
+  auto section = reader.section(key);
+  for (const char* required : {"segments", "rates"}) section.require(required);
+  describe(section, config);
+  section.finish();
   try {
     config.mixture();
   } catch (const ConfigError& error) {
-    reader.fail("attention", std::string("cannot work: ") + error.what());
+    reader.fail(key, std::string("cannot work: ") + error.what());
+  }
+}
+
+nlohmann::ordered_json to_json(const AttentionConfig& config) {
+  ConfigWriter writer;
+  AttentionConfig described = config;
+  describe(writer, described);
+  return writer.json;
+}
+
+void read_transformer(ConfigReader& reader, TransformerConfig& config) {
+  for (const char* key : {"width", "layers", "heads", "feed_forward"}) reader.require(key);
+  describe(reader, config);
+  const bool torchscale = config.compatibility == Compatibility::Torchscale;
+  if (torchscale) config.attention.head_offsets = HeadOffsets::Block;
+  read_attention(reader, "attention", config.attention);
+  if (torchscale && config.attention.head_offsets != HeadOffsets::Block) {
+    reader.fail("compatibility", "is torchscale, whose head_offsets are block");
   }
   if (config.width % config.heads != 0) {
     reader.fail("heads", "is " + std::to_string(config.heads) + ", which does not divide the width " +
                              std::to_string(config.width));
   }
-  if (config.positions == Positions::Rope && config.head_width() % 2 != 0) {
-    reader.fail("positions",
-                "is rope, which needs an even head width, but width / heads is " + std::to_string(config.head_width()));
-  }
+  require_positions(reader, config);
 }
 
 void write_transformer(ConfigWriter& writer, const TransformerConfig& config) {
-  TransformerConfig copy = config;
-  ConfigWriter attention;
-  describe(writer, copy);
-  describe_attention(attention, copy);
-  writer.json["attention"] = attention.json;
+  TransformerConfig described = config;
+  describe(writer, described);
+  writer.json["attention"] = to_json(config.attention);
 }
 
 std::optional<std::string> coverage_warning(const TransformerConfig& config, std::int64_t length) {
-  const auto uncovered = find_uncovered_query(config.mixture(), config.heads, length);
+  const Mixture mixture = config.attention.mixture(config.compatibility);
+  if (mixture.zero_keys) require_rows_in_place(mixture, length);
+  if (config.positions == Positions::Xpos && length > longest_xpos_sequence(at::kFloat)) {
+    throw ConfigError("model.positions is xpos, whose scales overflow beyond " +
+                      std::to_string(longest_xpos_sequence(at::kFloat)) + " tokens, but the sequence has " +
+                      std::to_string(length) + "; use rope");
+  }
+  const auto uncovered = find_uncovered_query(mixture, config.heads, length);
   if (!uncovered) return {};
   return "model.attention leaves queries without any key, position " + std::to_string(uncovered->position) +
          " of head " + std::to_string(uncovered->head) +
          " for one: their attention is 0; a branch of rate 1 covers every position";
 }
 
-Transformer::Transformer(ParameterSet& parameters, const TransformerConfig& config) : config_(config) {
-  const LayerSettings settings{config.width, config.heads, config.feed_forward, config.layers, config.dropout};
-  for (std::int64_t layer = 0; layer < config.layers; ++layer) {
-    layers_.emplace_back(parameters, "layers." + std::to_string(layer), settings);
+QueryKeyPositions::QueryKeyPositions(Positions positions, Range own, std::int64_t length, std::int64_t head_width,
+                                     const at::TensorOptions& options) {
+  if (positions == Positions::Rope) {
+    rotations_.q = rotations_.k = rotary_rotations(own, head_width, options);
+  } else if (positions == Positions::Xpos) {
+    const auto type = c10::typeMetaToScalarType(options.dtype());
+    if ((length > 0 ? length : 2 * own.end) > longest_xpos_sequence(type)) {
+      throw ConfigError("model.positions is xpos, whose scales overflow in a sequence of " +
+                        std::to_string(std::max(length, own.end)) + " tokens; use rope");
+    }
+    rotations_ = xpos_rotations(own, length, head_width, options);
   }
-  layer_norm_ = std::make_unique<LayerNorm>(parameters, "layer_norm", config.width);
 }
 
-at::Tensor Transformer::operator()(const at::Tensor& input, Range positions, const Pass& pass,
-                                   const std::vector<std::int64_t>& samples, const AttendInLayer& attend) const {
-  at::Tensor rotations;
-  if (config_.positions == Positions::Rope) {
-    rotations = rotary_rotations(positions, config_.head_width(), input.options());
+Transformer::Transformer(ParameterSet& parameters, const TransformerConfig& config, SequenceParallel& parallel,
+                         bool causal, const std::string& prefix)
+    : config_(config),
+      prefix_(prefix),
+      attention_(parallel.attention(config.attention.mixture(config.compatibility), config.heads, causal)) {
+  const LayerSettings settings{config.width, config.heads, config.feed_forward, config.layers, config.dropout};
+  for (std::int64_t layer = 0; layer < config.layers; ++layer) {
+    layers_.emplace_back(parameters, prefix + "layers." + std::to_string(layer), settings);
   }
+  layer_norm_ = std::make_unique<LayerNorm>(parameters, prefix + "layer_norm", config.width);
+}
+
+at::Tensor Transformer::operator()(const at::Tensor& x, const Batch& batch, const Pass& pass,
+                                   const Visitor& visit) const {
+  const auto key_mask = batch.key_mask(x.device());
+  if (config_.compatibility == Compatibility::Torchscale) {
+    require_rows_in_place(config_.attention.mixture(), batch.shard.length);
+    if (key_mask) throw ConfigError("model.compatibility torchscale takes no batches of unequal lengths");
+  }
+  const auto attend = [this, shard = batch.shard, key_mask, observe = pass.observe](
+                          std::size_t layer, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) {
+    if (observe) {
+      const std::string name = prefix_ + "layers." + std::to_string(layer) + ".self_attn";
+      observe({name, *attention_, q, k, shard, key_mask});
+    }
+    return (*attention_)(q, k, v, shard, key_mask).out;
+  };
+  return run(x, batch.shard, pass, batch.samples, attend, visit);
+}
+
+at::Tensor Transformer::run(const at::Tensor& input, const SequenceShard& shard, const Pass& pass,
+                            const std::vector<std::int64_t>& samples, const AttendInLayer& attend,
+                            const Visitor& visit) const {
+  const QueryKeyPositions positions(config_.positions, shard.own, shard.length, config_.head_width(), input.options());
   auto x = input;
+  if (config_.positions == Positions::Sinusoidal) {
+    const auto places = at::arange(shard.own.begin, shard.own.end, input.options().dtype(at::kLong));
+    x = x + sinusoidal_encoding(places, config_.width).to(x.scalar_type());
+  }
+  if (visit) visit(x);
   for (std::size_t index = 0; index < layers_.size(); ++index) {
-    const LayerAttention attention = [attend, index, rotations](const at::Tensor& q, const at::Tensor& k,
+    const LayerAttention attention = [attend, index, positions](const at::Tensor& q, const at::Tensor& k,
                                                                 const at::Tensor& v) {
-      const auto placed = [&](const at::Tensor& rows) { return rotations.defined() ? rotate(rows, rotations) : rows; };
-      return attend(index, placed(q), placed(k), v);
+      return attend(index, positions.query(q), positions.key(k), v);
     };
-    const DropoutSite site{pass.seed, pass.step, samples, positions.begin, static_cast<std::int64_t>(index), 0};
+    const DropoutSite site{pass.seed, pass.step, samples, shard.own.begin, static_cast<std::int64_t>(index), 0};
     const auto layer = [&layer = layers_[index], attention, site, training = pass.training](const at::Tensor& rows) {
       return layer(rows, attention, training ? &site : nullptr);
     };
     x = pass.recompute ? recompute(layer, x) : layer(x);
+    if (visit) visit(x);
   }
   return (*layer_norm_)(x);
+}
+
+std::int64_t Transformer::forward_exchange_bytes(std::int64_t length, std::int64_t batch, at::ScalarType dtype) const {
+  return config_.layers * attention_->forward_bytes(length, batch, config_.head_width(),
+                                                    static_cast<std::int64_t>(c10::elementSize(dtype)));
 }
 
 }  // namespace longnet

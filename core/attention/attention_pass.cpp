@@ -72,6 +72,34 @@ struct Backward {
   }
 };
 
+/// The logarithm of how many zero keys each own query has: (n, H) float64.
+at::Tensor log_zero_keys(const AttentionPlan& plan, c10::Device device) {
+  auto counts = at::zeros({plan.own.size(), plan.heads}, at::kDouble);
+  for (const Branch& branch : plan.mixture.branches) {
+    const BranchHeads heads{branch, plan.heads, plan.mixture.head_offsets};
+    for (std::int64_t head = 0; head < plan.heads; ++head) {
+      const ZeroKeys keys = zero_keys(heads, plan.length, head);
+      const Range part{std::max(plan.own.begin, keys.segment_begin), plan.own.end};
+      if (keys.count == 0 || part.size() <= 0) continue;
+      const auto rows = rows_in(heads, keys.segment_begin, part);
+      const Span span = places_of(heads, keys.segment_begin, rows, plan.own.begin)[static_cast<std::size_t>(head)];
+      if (span.count == 0) continue;
+      const std::int64_t end = span.first + (span.count - 1) * branch.rate + 1;
+      counts.select(1, head).slice(0, span.first, end, branch.rate).add_(static_cast<double>(keys.count));
+    }
+  }
+  return counts.log_().to(device);
+}
+
+/// Takes zero keys into the softmax: they weigh e^0 each and add nothing.
+void add_zero_keys(KernelOutput& result, const AttentionPlan& plan) {
+  const auto keys = log_zero_keys(plan, result.lse.device()).to(result.lse.scalar_type());
+  const auto lse = at::logaddexp(result.lse, keys);
+  const auto weight = (result.lse - lse).exp().masked_fill_(result.lse.eq(-infinity), 0);
+  result.out.mul_(weight.unsqueeze(-1));
+  result.lse = lse;
+}
+
 }  // namespace
 
 void require_valid(const AttentionInputs& inputs) {
@@ -116,8 +144,9 @@ AttentionResult attention_forward(const AttentionInputs& inputs) {
   for (std::size_t i = 0; i < plan.crossings.size(); ++i) {
     for (const Tile& tile : plan.crossings[i].tiles) pass.attend(tile, remote[i].keys, remote[i].values, false);
   }
-  const auto [out, lse] = pass.merged.finish();
-  return {out, lse, std::move(remote)};
+  KernelOutput result = pass.merged.finish();
+  if (plan.mixture.zero_keys && !plan.causal) add_zero_keys(result, plan);
+  return {result.out, result.lse, std::move(remote)};
 }
 
 AttentionGradients attention_backward(const at::Tensor& out_gradient, const AttentionInputs& inputs,

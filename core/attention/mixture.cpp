@@ -22,6 +22,19 @@ Mixture make_mixture(const std::vector<std::int64_t>& segments, const std::vecto
   return mixture;
 }
 
+void require_rows_in_place(const Mixture& mixture, std::int64_t length) {
+  for (const Branch& branch : mixture.branches) {
+    if (branch.segment >= length || branch.segment % branch.rate == 0) continue;
+    throw ConfigError(
+        "torchscale puts rows at wrong positions when a rate does not divide a segment shorter than the "
+        "sequence, here rate " +
+        std::to_string(branch.rate) + " and segment " + std::to_string(branch.segment) + " in a sequence of " +
+        std::to_string(length) +
+        ": its results there cannot be reproduced in a meaningful way; without compatibility the "
+        "attention is right");
+  }
+}
+
 std::int64_t head_offset(std::int64_t head, std::int64_t heads, std::int64_t rate, HeadOffsets layout) {
   if (layout == HeadOffsets::Cyclic) return head % rate;
   return head / ((heads + rate - 1) / rate);

@@ -26,6 +26,9 @@ enum class HeadOffsets {
 struct Mixture {
   std::vector<Branch> branches;
   HeadOffsets head_offsets = HeadOffsets::Cyclic;
+  /// torchscale's way with segments that it fills up with zero tokens: in a bidirectional attention they are keys of
+  /// score 0 and value 0. See zero_keys in rows.h.
+  bool zero_keys = false;
 
   bool operator==(const Mixture&) const = default;
 };
@@ -33,6 +36,10 @@ struct Mixture {
 /// Pairs segments with rates. Throws ConfigError when their counts differ, there are none, or one is below 1.
 Mixture make_mixture(const std::vector<std::int64_t>& segments, const std::vector<std::int64_t>& rates,
                      HeadOffsets head_offsets);
+
+/// Throws ConfigError when torchscale misplaces the rows of a sequence of `length` tokens under this mixture: a rate
+/// that does not divide a segment shorter than the sequence.
+void require_rows_in_place(const Mixture& mixture, std::int64_t length);
 
 /// The offset of `head` among `heads` in a branch of `rate`.
 std::int64_t head_offset(std::int64_t head, std::int64_t heads, std::int64_t rate, HeadOffsets layout);

@@ -83,6 +83,13 @@ std::vector<Span> rows_in(const BranchHeads& heads, std::int64_t segment_begin, 
   return rows;
 }
 
+ZeroKeys zero_keys(const BranchHeads& heads, std::int64_t length, std::int64_t head) {
+  const std::int64_t rate = heads.branch.rate, segment = std::min(heads.branch.segment, length);
+  const std::int64_t begin = (length - 1) / segment * segment;
+  const std::int64_t rows_when_full = (segment + rate - 1) / rate;
+  return {begin, rows_when_full - rows_before(length, begin, heads.offset(head), rate)};
+}
+
 std::vector<Span> places_of(const BranchHeads& heads, std::int64_t segment_begin, const std::vector<Span>& rows,
                             std::int64_t origin) {
   std::vector<Span> places;

@@ -64,6 +64,14 @@ std::vector<Span> rows_in(const BranchHeads& heads, std::int64_t segment_begin, 
 std::vector<Span> places_of(const BranchHeads& heads, std::int64_t segment_begin, const std::vector<Span>& rows,
                             std::int64_t origin);
 
+/// Zero tokens that torchscale would make keys of `head` in the last segment of a sequence of `length` tokens, where
+/// that segment is filled up to its full length, and to a multiple of the rate.
+struct ZeroKeys {
+  std::int64_t segment_begin;
+  std::int64_t count;
+};
+ZeroKeys zero_keys(const BranchHeads& heads, std::int64_t length, std::int64_t head);
+
 /// Rows of several heads and segments in a tensor (B, places, H, ...), as a strided view: the row i of head number h of
 /// segment number s is at place first + s * segment_step + h * head_step + i * row_step.
 struct RowView {

@@ -187,8 +187,15 @@ ConfigReader ConfigReader::section(const char* key) {
   return {node, path_.empty() ? key : path_ + "." + key, place_};
 }
 
+std::vector<std::string> ConfigReader::keys() const {
+  std::vector<std::string> keys;
+  if (section_ == nullptr) return keys;
+  for (const auto& entry : section_->entries) keys.push_back(entry.key);
+  return keys;
+}
+
 void ConfigReader::require(const char* key) {
-  if (section_ == nullptr || section_->find(key) == nullptr) fail(key, "is missing: it has no default");
+  if (!has(key)) fail(key, "is missing: it has no default");
 }
 
 void ConfigReader::finish() const {

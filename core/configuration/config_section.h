@@ -80,6 +80,9 @@ class ConfigReader {
 
   /// A section inside this one.
   ConfigReader section(const char* key);
+  /// The keys that were given.
+  std::vector<std::string> keys() const;
+  bool has(const char* key) const { return section_ != nullptr && section_->find(key) != nullptr; }
   /// Fails unless the key is there.
   void require(const char* key);
   /// Fails when a key was given that nothing has asked for.

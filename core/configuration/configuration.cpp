@@ -8,8 +8,11 @@ namespace longnet {
 
 template <>
 struct ConfigNames<DataType> {
-  static constexpr std::array<std::pair<const char*, DataType>, 3> names{
-      {{"text", DataType::Text}, {"fasta", DataType::Fasta}, {"tokens", DataType::Tokens}}};
+  static constexpr std::array<std::pair<const char*, DataType>, 5> names{{{"text", DataType::Text},
+                                                                          {"fasta", DataType::Fasta},
+                                                                          {"tokens", DataType::Tokens},
+                                                                          {"examples", DataType::Examples},
+                                                                          {"series", DataType::Series}}};
 };
 
 template <>
@@ -53,6 +56,7 @@ void describe(Fields& field, DataConfig& data) {
   field("train", data.train);
   field("validation", data.validation);
   field("validation_fraction", data.validation_fraction, from_zero_to_below(1));
+  field("missing", data.missing);
   field("sequence_length", data.sequence_length, at_least(1));
 }
 

@@ -14,13 +14,14 @@
 /// The sections of a configuration file that do not depend on the model. docs/configuration.md lists all keys.
 namespace longnet {
 
-enum class DataType { Text, Fasta, Tokens };
+enum class DataType { Text, Fasta, Tokens, Examples, Series };
 
 struct DataConfig {
   DataType type = DataType::Text;
   std::vector<std::string> train;       ///< files, folders, globs
   std::vector<std::string> validation;  ///< the same; else the end of `train` is held out
   double validation_fraction = 0.05;
+  std::vector<std::string> missing;  ///< fields to do without, of examples and series
   std::int64_t sequence_length = 0;
 };
 

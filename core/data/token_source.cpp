@@ -96,15 +96,8 @@ void TokenSource::read(std::int64_t begin, std::span<std::int64_t> tokens, std::
 }
 
 std::string TokenSource::fingerprint() const {
-  constexpr std::size_t edge = 1 << 16;
   std::string text;
-  for (const File& file : files_) {
-    const MappedFile mapped(file.path);
-    const auto bytes = mapped.bytes();
-    const auto length = std::min(edge, bytes.size());
-    text += file.path.filename().string() + " " + std::to_string(bytes.size()) + " " +
-            digest_of(bytes.first(length)).xxh3_128 + " " + digest_of(bytes.last(length)).xxh3_128 + "\n";
-  }
+  for (const File& file : files_) text += longnet::fingerprint(file.path);
   return text;
 }
 

@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "core/error.h"
+#include "core/files/mapped_file.h"
 
 namespace longnet {
 namespace {
@@ -59,6 +60,15 @@ FileDigest HashingFile::commit() {
 
 FileDigest digest_of(std::span<const std::byte> data) {
   return {data.size(), hexadecimal(XXH3_128bits(data.data(), data.size()))};
+}
+
+std::string fingerprint(const std::filesystem::path& path) {
+  constexpr std::size_t edge = 1 << 16;
+  const MappedFile file(path);
+  const auto bytes = file.bytes();
+  const auto length = std::min(edge, bytes.size());
+  return path.filename().string() + " " + std::to_string(bytes.size()) + " " + digest_of(bytes.first(length)).xxh3_128 +
+         " " + digest_of(bytes.last(length)).xxh3_128 + "\n";
 }
 
 void synchronize_folder(const std::filesystem::path& folder) {

@@ -42,6 +42,9 @@ class HashingFile {
 
 FileDigest digest_of(std::span<const std::byte> data);
 
+/// A line that differs when the file differs: name, size, and digests of its beginning and its end.
+std::string fingerprint(const std::filesystem::path& path);
+
 /// Puts the entries of a folder on the disk: what was created, renamed or removed in it.
 void synchronize_folder(const std::filesystem::path& folder);
 

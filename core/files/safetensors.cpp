@@ -78,15 +78,40 @@ void SafetensorsFile::read_header() {
   }
 }
 
-at::Tensor SafetensorsFile::read(const std::string& name) const {
+const SafetensorsFile::Entry& SafetensorsFile::entry(const std::string& name) const {
   const auto found = entries_.find(name);
   if (found == entries_.end()) fail("it has no tensor " + name);
-  const Entry& entry = found->second;
-  auto tensor = at::empty(entry.shape, entry.type);
-  if (entry.end > entry.begin) {
-    std::memcpy(tensor.data_ptr(), file_.bytes().data() + entry.begin, entry.end - entry.begin);
-  }
+  return found->second;
+}
+
+std::vector<std::string> SafetensorsFile::names() const {
+  std::vector<std::string> names;
+  for (const auto& [name, entry] : entries_) names.push_back(name);
+  return names;
+}
+
+at::Tensor SafetensorsFile::copy(const Entry& entry, const std::vector<std::int64_t>& shape,
+                                 std::uint64_t begin) const {
+  auto tensor = at::empty(shape, entry.type);
+  if (tensor.numel() > 0) std::memcpy(tensor.data_ptr(), file_.bytes().data() + begin, tensor.nbytes());
   return tensor;
+}
+
+at::Tensor SafetensorsFile::read(const std::string& name) const {
+  const Entry& found = entry(name);
+  return copy(found, found.shape, found.begin);
+}
+
+at::Tensor SafetensorsFile::read_rows(const std::string& name, std::int64_t begin, std::int64_t end) const {
+  const Entry& found = entry(name);
+  if (found.shape.empty() || begin < 0 || end < begin || end > found.shape[0]) {
+    fail("the tensor " + name + " has no rows " + std::to_string(begin) + " to " + std::to_string(end));
+  }
+  auto shape = found.shape;
+  shape[0] = end - begin;
+  const std::uint64_t row_bytes =
+      found.shape[0] == 0 ? 0 : (found.end - found.begin) / static_cast<std::uint64_t>(found.shape[0]);
+  return copy(found, shape, found.begin + static_cast<std::uint64_t>(begin) * row_bytes);
 }
 
 FileDigest write_safetensors(const std::filesystem::path& path, const std::vector<NamedTensor>& tensors,

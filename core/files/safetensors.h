@@ -28,8 +28,16 @@ class SafetensorsFile {
   const std::map<std::string, std::string>& metadata() const { return metadata_; }
   bool contains(const std::string& name) const { return entries_.contains(name); }
 
+  /// In the order of their names.
+  std::vector<std::string> names() const;
+  const std::vector<std::int64_t>& shape(const std::string& name) const { return entry(name).shape; }
+  at::ScalarType dtype(const std::string& name) const { return entry(name).type; }
+
   /// A copy of the tensor.
   at::Tensor read(const std::string& name) const;
+
+  /// A copy of tensor[begin:end], 0 <= begin <= end <= shape[0].
+  at::Tensor read_rows(const std::string& name, std::int64_t begin, std::int64_t end) const;
 
   /// The whole file, for a digest.
   std::span<const std::byte> bytes() const { return file_.bytes(); }
@@ -43,6 +51,8 @@ class SafetensorsFile {
   };
 
   void read_header();
+  const Entry& entry(const std::string& name) const;
+  at::Tensor copy(const Entry& entry, const std::vector<std::int64_t>& shape, std::uint64_t begin) const;
   [[noreturn]] void fail(const std::string& what) const;
 
   std::filesystem::path path_;

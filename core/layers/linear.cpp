@@ -17,12 +17,13 @@ at::Tensor Linear::operator()(const at::Tensor& x) const {
   return at::linear(x, weight_.to(x.scalar_type()), bias_.to(x.scalar_type()));
 }
 
-LayerNorm::LayerNorm(ParameterSet& parameters, const std::string& name, std::int64_t width)
-    : weight_(parameters.add(name + ".weight", {width}, constant(1))),
+LayerNorm::LayerNorm(ParameterSet& parameters, const std::string& name, std::int64_t width, double epsilon)
+    : epsilon_(epsilon),
+      weight_(parameters.add(name + ".weight", {width}, constant(1))),
       bias_(parameters.add(name + ".bias", {width}, constant(0))) {}
 
 at::Tensor LayerNorm::operator()(const at::Tensor& x) const {
-  return at::layer_norm(x, {x.size(-1)}, weight_.to(x.scalar_type()), bias_.to(x.scalar_type()), 1e-5);
+  return at::layer_norm(x, {x.size(-1)}, weight_.to(x.scalar_type()), bias_.to(x.scalar_type()), epsilon_);
 }
 
 }  // namespace longnet

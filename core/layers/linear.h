@@ -21,14 +21,15 @@ class Linear {
   at::Tensor bias_;    // (outputs)
 };
 
-/// Layer normalization over the last dimension, eps 1e-5.
+/// Layer normalization over the last dimension.
 class LayerNorm {
  public:
-  LayerNorm(ParameterSet& parameters, const std::string& name, std::int64_t width);
+  LayerNorm(ParameterSet& parameters, const std::string& name, std::int64_t width, double epsilon = 1e-5);
 
   at::Tensor operator()(const at::Tensor& x) const;
 
  private:
+  double epsilon_;
   at::Tensor weight_;  // (width)
   at::Tensor bias_;    // (width)
 };

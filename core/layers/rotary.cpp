@@ -5,6 +5,7 @@
 #include <torch/csrc/autograd/custom_function.h>
 
 #include <cmath>
+#include <limits>
 
 #include "core/layers/cuda/rotary.h"
 
@@ -26,16 +27,45 @@ class CudaRotation : public torch::autograd::Function<CudaRotation> {
   }
 };
 
-}  // namespace
+constexpr double xpos_base = 512;
 
-at::Tensor rotary_rotations(Range positions, std::int64_t head_width, const at::TensorOptions& options) {
+constexpr double smallest_xpos_ratio = 0.4 / 1.4;
+
+at::Tensor exact_rotations(Range positions, std::int64_t head_width, const at::TensorOptions& options) {
   const auto exact = options.dtype(at::kDouble);
   const auto position = at::arange(positions.begin, positions.end, exact);
   const auto pair = at::arange(0, head_width, 2, exact);
   const auto frequency = (pair * (-std::log(10000.0) / static_cast<double>(head_width))).exp();
   const auto angle = position.unsqueeze(1) * frequency;
-  const auto rotations = at::polar(at::ones_like(angle), angle).unsqueeze(1);
+  return at::polar(at::ones_like(angle), angle).unsqueeze(1);
+}
+
+at::Tensor rounded(const at::Tensor& rotations, const at::TensorOptions& options) {
   return options.dtype() == at::kDouble ? rotations : rotations.to(at::kComplexFloat);
+}
+
+}  // namespace
+
+at::Tensor rotary_rotations(Range positions, std::int64_t head_width, const at::TensorOptions& options) {
+  return rounded(exact_rotations(positions, head_width, options), options);
+}
+
+Rotations xpos_rotations(Range positions, std::int64_t length, std::int64_t head_width,
+                         const at::TensorOptions& options) {
+  const auto exact = options.dtype(at::kDouble);
+  const auto width = static_cast<double>(head_width);
+  const auto ratio = (at::arange(0, head_width, 2, exact) + 0.4 * width) / (1.4 * width);
+  const std::int64_t middle = (length + 1) / 2;  // -floor(-N / 2)
+  const auto power = at::arange(positions.begin - middle, positions.end - middle, exact) / xpos_base;
+  const auto scale = (power.unsqueeze(1) * ratio.log()).exp().unsqueeze(1);
+  const auto rotations = exact_rotations(positions, head_width, options);
+  return {rounded(rotations * scale, options), rounded(rotations / scale, options)};
+}
+
+std::int64_t longest_xpos_sequence(at::ScalarType dtype) {
+  const double largest = dtype == at::kDouble ? std::log(std::numeric_limits<double>::max())
+                                              : std::log(static_cast<double>(std::numeric_limits<float>::max()));
+  return static_cast<std::int64_t>(2 * xpos_base * (largest - std::log(1000.0)) / -std::log(smallest_xpos_ratio));
 }
 
 at::Tensor rotate(const at::Tensor& x, const at::Tensor& rotations) {

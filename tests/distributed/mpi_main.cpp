@@ -15,12 +15,13 @@ int main(int argc, char** argv) {
 
   /// Prints what a rank other than 0 finds, which nobody would see otherwise.
   class Failures : public testing::EmptyTestEventListener {
-    void OnTestPartResult(const testing::TestPartResult& result) override {
+    void OnTestStart(const testing::TestInfo& test) override { test_ = test.name(); }
+    void OnTestPartResult(const testing::TestPartResult& result) override {  // must not ask for the current test
       if (!result.failed()) return;
-      const auto* test = testing::UnitTest::GetInstance()->current_test_info();
-      std::fprintf(stderr, "%s: %s:%d: %s\n", test != nullptr ? test->name() : "", result.file_name(),
-                   result.line_number(), result.message());
+      std::fprintf(stderr, "%s: %s:%d: %s\n", test_.c_str(), result.file_name(), result.line_number(),
+                   result.message());
     }
+    std::string test_;
   };
   if (mpi.world_rank() != 0) listeners.Append(new Failures);
 

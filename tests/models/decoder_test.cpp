@@ -1,4 +1,4 @@
-// The decoder: equal to its peer on the same weights, whole and across ranks, and equal to itself one token at a time.
+// The decoder: begins as its peer does, and one token at a time it equals itself.
 
 #include "models/decoder.h"
 
@@ -9,8 +9,6 @@
 #include <limits>
 
 #include "core/attention/row_cache.h"
-#include "core/files/safetensors.h"
-#include "distributed/gradient_reduction.h"
 #include "distributed/mpi/mpi_communicator.h"
 #include "models/sampler.h"
 #include "tests/device.h"
@@ -27,7 +25,8 @@ class DecoderTest : public testing::Test {
     };
     std::vector<std::int64_t> samples;
     for (std::int64_t i = 0; i < tokens.size(0); ++i) samples.push_back(i);
-    return {part(tokens), part(targets), samples, shard};
+    const std::vector<std::int64_t> lengths(samples.size(), tokens.size(1));
+    return {{{"tokens", {part(tokens), samples}}, {"tokens.next", {part(targets), samples}}}, samples, lengths, shard};
   }
 
   static Pass exact() {
@@ -40,61 +39,13 @@ class DecoderTest : public testing::Test {
   SequenceParallel parallel{*world};
 };
 
-/// torchscale's LongNetDecoder in float64: tests/golden/torchscale.
-TEST_F(DecoderTest, MatchesThePeersGoldenFile) {
-  const SafetensorsFile file(test::source_folder() + "/tests/golden/torchscale/longnet_decoder_aligned.safetensors");
-  const DecoderConfig config{.vocabulary = 61,
-                             .transformer = {.width = 32,
-                                             .layers = 2,
-                                             .heads = 4,
-                                             .feed_forward = 64,
-                                             .segments = {8, 16, 32},
-                                             .rates = {1, 2, 4},
-                                             .head_offsets = HeadOffsets::Block,
-                                             .positions = Positions::None,
-                                             .dropout = 0},
-                             .tied_embeddings = false};
-  Decoder decoder(config, parallel, at::kDouble, 1);
-  const auto& parameters = decoder.parameters().list();
-  for (const Parameter& parameter : parameters) {
-    const auto value = file.read(parameter.name);
-    ASSERT_EQ(value.sizes(), parameter.value.sizes()) << parameter.name;
-    parameter.value.detach().copy_(value);
-  }
-
-  const auto tokens = file.read("input.tokens"), targets = file.read("input.targets");
-  const Batch batch = batch_of(tokens, targets);
-  const auto logits = decoder.logits(decoder.hidden(batch, exact()));
-  const auto expected = file.read("output.logits").slice(1, batch.shard.own.begin, batch.shard.own.end);
-  EXPECT_LE((logits - expected).abs().max().item<double>(), 1e-9);
-
-  for (const bool again : {false, true}) {
-    Pass pass = exact();
-    pass.recompute = again;
-    decoder.parameters().gradients().zero_();
-    const auto count = static_cast<double>(tokens.numel());
-    const auto loss = decoder.loss(batch, pass);
-    (loss.sum / count).backward();
-    sum_in_buckets(*world, decoder.parameters().gradients());
-    auto mean = (loss.sum.detach() / count).reshape({1});
-    world->all_reduce(mean, Reduction::Sum)->wait();
-    EXPECT_NEAR(mean.item<double>(), file.read("output.loss").item<double>(), 1e-9);
-    for (const Parameter& parameter : parameters) {
-      const auto error = (parameter.value.grad() - file.read("grad_true." + parameter.name)).abs().max().item<double>();
-      EXPECT_LE(error, 1e-9) << parameter.name;
-    }
-  }
-}
-
 DecoderConfig small(Positions positions, bool tied) {
   return {.vocabulary = 17,
           .transformer = {.width = 24,
                           .layers = 2,
                           .heads = 6,
                           .feed_forward = 32,
-                          .segments = {8, 20, 1000},
-                          .rates = {1, 3, 5},
-                          .head_offsets = HeadOffsets::Cyclic,
+                          .attention = {{8, 20, 1000}, {1, 3, 5}, HeadOffsets::Cyclic},
                           .positions = positions,
                           .dropout = 0},
           .tied_embeddings = tied};

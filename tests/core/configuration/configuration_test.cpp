@@ -132,10 +132,12 @@ TEST_F(ConfigurationTest, RefusesModelsThatCannotBe) {
             "c.yaml:3:20: model.attention cannot work: rate 0 is below 1");
   EXPECT_EQ(error(replaced(minimal, "heads: 2", "heads: 3")),
             "c.yaml:2:69: model.heads is 3, which does not divide the width 8");
-  EXPECT_EQ(error(replaced(minimal, "heads: 2", "heads: 8")),
-            "c.yaml:2:8: model.positions is rope, which needs an even head width, but width / heads is 1");
+  EXPECT_EQ(
+      error(replaced(minimal, "heads: 2", "heads: 8")),
+      "c.yaml:2:8: model.positions turns pairs of channels, which needs an even head width, but width / heads is 1");
   EXPECT_EQ(error(replaced(minimal, "type: decoder", "type: transformer")),
-            "c.yaml:2:15: model.type is 'transformer', but must be one of decoder");
+            "c.yaml:2:15: model.type is 'transformer', but must be one of decoder, encoder, multimodal, "
+            "slide_encoder");
 }
 
 TEST_F(ConfigurationTest, RefusesAssignmentsWithoutATarget) {

@@ -7,9 +7,9 @@
 #include <set>
 
 #include "core/data/fasta.h"
+#include "core/data/open_data.h"
 #include "core/data/paths.h"
 #include "core/data/sample_order.h"
-#include "core/data/token_dataset.h"
 #include "core/data/token_source.h"
 #include "core/error.h"
 #include "tests/temporary_folder.h"
@@ -174,6 +174,8 @@ TEST(SampleOrder, IsMixedAndDiffersBySeedAndEpoch) {
   EXPECT_LT(in_order, 70);
 }
 
+const std::vector<Field> text_fields{{.name = "tokens", .size = 256, .next = true, .size_key = "model.vocabulary"}};
+
 TEST_F(DataTest, TheEndIsHeldOutAndRanksReadTheirSlices) {
   std::string text;
   for (int i = 0; i < 200; ++i) text += static_cast<char>(i);
@@ -181,15 +183,17 @@ TEST_F(DataTest, TheEndIsHeldOutAndRanksReadTheirSlices) {
   config.train = {folder.write("t", text)};
   config.validation_fraction = 0.25;
   config.sequence_length = 20;
-  const auto data = open_token_data(config, 256, folder.path());
-  EXPECT_EQ(data.train.size(), 150);
-  EXPECT_EQ(data.validation.size(), 50);
-  EXPECT_EQ(data.validation.window(0, 20, {0, 20}).tokens[0].item<std::int64_t>(), 150);
+  const auto data = open_data(config, text_fields, folder.path());
+  EXPECT_EQ(data.train->size(), 150);
+  EXPECT_EQ(data.validation->size(), 50);
+  const auto first = data.validation->read(data.validation->evaluation_sequence(0, 20), {0, 20});
+  EXPECT_EQ(first.at("tokens")[0].item<std::int64_t>(), 150);
 
-  const auto whole = data.train.sample(3, 9, 20, {0, 20}), part = data.train.sample(3, 9, 20, {7, 15});
-  EXPECT_TRUE(part.tokens.equal(whole.tokens.slice(0, 7, 15)));
-  EXPECT_TRUE(part.targets.equal(whole.tokens.slice(0, 8, 16)));
-  EXPECT_EQ(whole.targets[19].item<std::int64_t>(), whole.tokens[19].item<std::int64_t>() + 1);
+  const auto place = data.train->training_sequence(3, 9, 20);
+  auto whole = data.train->read(place, {0, 20}), part = data.train->read(place, {7, 15});
+  EXPECT_TRUE(part["tokens"].equal(whole["tokens"].slice(0, 7, 15)));
+  EXPECT_TRUE(part["tokens.next"].equal(whole["tokens"].slice(0, 8, 16)));
+  EXPECT_EQ(whole["tokens.next"][19].item<std::int64_t>(), whole["tokens"][19].item<std::int64_t>() + 1);
 }
 
 TEST_F(DataTest, ASequenceLongerThanTheDataIsRefused) {
@@ -197,10 +201,11 @@ TEST_F(DataTest, ASequenceLongerThanTheDataIsRefused) {
   config.train = {folder.write("t", std::string(100, 'x'))};
   config.validation_fraction = 0;
   config.sequence_length = 99;
-  EXPECT_NO_THROW(open_token_data(config, 256, folder.path()));
+  EXPECT_NO_THROW(open_data(config, text_fields, folder.path()));
   config.sequence_length = 100;
-  EXPECT_NE(message_of([&] { open_token_data(config, 256, folder.path()); }).find("the data hold 100 tokens, too few"),
-            std::string::npos);
+  EXPECT_NE(
+      message_of([&] { open_data(config, text_fields, folder.path()); }).find("the data hold 100 tokens, too few"),
+      std::string::npos);
 }
 
 }  // namespace

@@ -1,0 +1,134 @@
+#include "core/data/open_data.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "core/data/fasta.h"
+#include "core/data/paths.h"
+#include "core/data/recording_datasets.h"
+#include "core/data/sample_order.h"
+#include "core/data/token_dataset.h"
+#include "core/error.h"
+
+namespace longnet {
+namespace {
+
+namespace fs = std::filesystem;
+using Recordings = std::vector<std::shared_ptr<const Recording>>;
+
+std::int64_t part_of(double fraction, std::int64_t size) {
+  return static_cast<std::int64_t>(std::floor(fraction * static_cast<double>(size)));
+}
+
+std::int64_t count(const Recordings& recordings) {
+  return static_cast<std::int64_t>(recordings.size());
+}
+
+Data open_tokens(const DataConfig& config, const std::vector<Field>& fields, const fs::path& cache) {
+  for (const Field& field : fields) {
+    const bool tokens = field.name == "tokens" && field.kind == Field::Kind::Tokens && field.stride == 1;
+    if (tokens || !field.required) continue;
+    throw ConfigError("data.type: these data are one row of tokens, but the model reads the field " + field.name +
+                      "; use examples or series");
+  }
+  if (fields.empty() || fields[0].name != "tokens") {
+    throw ConfigError("data.type: these data are one row of tokens, which the model does not read");
+  }
+  const auto open = [&](const std::vector<std::string>& patterns) {
+    auto files = expand_paths(patterns);
+    if (config.type == DataType::Fasta) files = cache_fasta(files, cache);
+    return std::make_shared<const TokenSource>(config.type, files);
+  };
+  const auto train = open(config.train);
+  const auto validation = config.validation.empty() ? train : open(config.validation);
+  const bool held_out = validation == train;
+  const std::int64_t border = train->size() - (held_out ? part_of(config.validation_fraction, train->size()) : 0);
+  const Range validation_part = held_out ? Range{border, train->size()} : Range{0, validation->size()};
+
+  const std::int64_t vocabulary = fields[0].size;
+  return {std::make_shared<TokenDataset>(train, Range{0, border}, vocabulary),
+          std::make_shared<TokenDataset>(validation, validation_part, vocabulary),
+          train->fingerprint() + (held_out ? "" : validation->fingerprint())};
+}
+
+Recordings open_recordings(const DataConfig& config, const std::vector<Field>& fields,
+                           const std::vector<std::string>& patterns, std::string& fingerprint) {
+  Recordings recordings;
+  for (const fs::path& path : expand_paths(patterns)) {
+    recordings.push_back(std::make_shared<const Recording>(path, fields, config.missing));
+    fingerprint += recordings.back()->fingerprint();
+  }
+  return recordings;
+}
+
+Data as_examples(const DataConfig& config, const std::vector<Field>& fields, const Recordings& train,
+                 const Recordings& validation) {
+  for (const Field& field : fields) {
+    if (field.next) {
+      throw ConfigError(
+          "data.type: examples are whole sequences, but the model predicts what follows each position; "
+          "use series");
+    }
+  }
+  for (const Recordings* recordings : {&train, &validation}) {
+    for (const auto& recording : *recordings) {
+      if (recording->length() <= config.sequence_length) continue;
+      throw DataError(recording->path().string() + ": has " + std::to_string(recording->length()) +
+                      " positions, but data.sequence_length is " + std::to_string(config.sequence_length));
+    }
+  }
+  if (!validation.empty()) {
+    return {std::make_shared<ExampleDataset>(train), std::make_shared<ExampleDataset>(validation), {}};
+  }
+  // Files are often sorted by class: those that are held out are spread over all.
+  Recordings kept, held_out;
+  const std::int64_t border = count(train) - part_of(config.validation_fraction, count(train));
+  for (std::int64_t index = 0; index < count(train); ++index) {
+    const bool keep = permute(index, count(train), 0) < border;
+    (keep ? kept : held_out).push_back(train[static_cast<std::size_t>(index)]);
+  }
+  return {std::make_shared<ExampleDataset>(kept), std::make_shared<ExampleDataset>(held_out), {}};
+}
+
+Data as_series(const DataConfig& config, const Recordings& train, const Recordings& validation) {
+  std::vector<RecordingPart> kept, held_out;
+  for (const auto& recording : train) {
+    const double fraction = validation.empty() ? config.validation_fraction : 0;
+    const std::int64_t border = recording->length() - part_of(fraction, recording->length());
+    kept.push_back({recording, {0, border}});
+    if (border < recording->length()) held_out.push_back({recording, {border, recording->length()}});
+  }
+  for (const auto& recording : validation) held_out.push_back({recording, {0, recording->length()}});
+  return {std::make_shared<SeriesDataset>(kept), std::make_shared<SeriesDataset>(held_out), {}};
+}
+
+void require_known(const std::vector<std::string>& missing, const std::vector<Field>& fields) {
+  for (const std::string& name : missing) {
+    const auto known = [&](const Field& field) { return field.name == name; };
+    if (std::none_of(fields.begin(), fields.end(), known)) {
+      throw ConfigError("data.missing names " + name + ", which the model does not read");
+    }
+  }
+}
+
+}  // namespace
+
+Data open_data(const DataConfig& config, const std::vector<Field>& fields, const fs::path& cache) {
+  require_known(config.missing, fields);
+  Data data;
+  if (config.type != DataType::Examples && config.type != DataType::Series) {
+    data = open_tokens(config, fields, cache);
+  } else {
+    std::string fingerprint;
+    const auto train = open_recordings(config, fields, config.train, fingerprint);
+    const auto validation =
+        config.validation.empty() ? Recordings{} : open_recordings(config, fields, config.validation, fingerprint);
+    data = config.type == DataType::Examples ? as_examples(config, fields, train, validation)
+                                             : as_series(config, train, validation);
+    data.fingerprint = fingerprint;
+  }
+  data.train->require_sequence(config.sequence_length);
+  return data;
+}
+
+}  // namespace longnet

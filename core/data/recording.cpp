@@ -1,0 +1,108 @@
+#include "core/data/recording.h"
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "core/error.h"
+
+namespace longnet {
+
+Recording::Recording(const std::filesystem::path& path, const std::vector<Field>& fields,
+                     const std::vector<std::string>& missing)
+    : path_(path), file_(path) {
+  for (const Field& field : fields) {
+    const bool hidden = std::find(missing.begin(), missing.end(), field.name) != missing.end();
+    if (!hidden && file_.contains(field.name)) {
+      examine(field);
+      fields_.push_back(field);
+    } else if (field.required) {
+      fail(field, hidden ? "is named in data.missing, but the model cannot do without it" : "is missing");
+    }
+  }
+  if (length_ >= 0) return;
+  std::string names;
+  for (const Field& field : fields) {
+    if (!field.per_sequence) names += (names.empty() ? "" : ", ") + field.name;
+  }
+  throw DataError(path.string() + ": has none of " + names + ": nothing is left of the sequence");
+}
+
+void Recording::fail(const Field& field, const std::string& what) const {
+  throw DataError(path_.string() + ": the field " + field.name + " " + what);
+}
+
+void Recording::examine(const Field& field) {
+  const auto& shape = file_.shape(field.name);
+  const auto shown = nlohmann::json(shape).dump();
+  const bool whole_numbers = c10::isIntegralType(file_.dtype(field.name), /*includeBool=*/false);
+  if (field.kind == Field::Kind::Tokens && !whole_numbers) fail(field, "does not hold whole numbers");
+  if (field.kind == Field::Kind::Frames && whole_numbers) fail(field, "does not hold real numbers");
+  std::vector<std::int64_t> row;
+  if (field.kind == Field::Kind::Frames) row.push_back(field.size);
+  if (field.per_sequence) {
+    const bool single =
+        field.kind == Field::Kind::Tokens ? shape.empty() || shape == std::vector<std::int64_t>{1} : shape == row;
+    if (!single) fail(field, "has the shape " + shown + ", but must be one row for the whole sequence");
+    return;
+  }
+  if (shape.size() != row.size() + 1 || !std::equal(row.begin(), row.end(), shape.begin() + 1)) {
+    fail(field, "has the shape " + shown + ", but must be (rows" +
+                    (row.empty() ? ")" : ", " + std::to_string(field.size) + ")"));
+  }
+  if (shape[0] % field.stride != 0) {
+    fail(field, "has " + std::to_string(shape[0]) + " rows, no multiple of its stride " + std::to_string(field.stride));
+  }
+  const std::int64_t length = shape[0] / field.stride;
+  if (length_ >= 0 && length != length_) {
+    fail(field, "covers " + std::to_string(length) + " positions, but the fields before it " + std::to_string(length_));
+  }
+  if (length == 0) fail(field, "is empty");
+  length_ = length;
+}
+
+at::Tensor Recording::read(const Field& field, Range rows) const {
+  const auto stored = file_.read_rows(field.name, rows.begin, rows.end);
+  if (field.kind == Field::Kind::Frames) return stored.scalar_type() == at::kDouble ? stored : stored.to(at::kFloat);
+  auto tokens = stored.to(at::kLong);
+  const auto outside = tokens.lt(0).logical_or(tokens.ge(field.size)).nonzero();
+  if (outside.size(0) > 0) {
+    const auto row = outside[0][0].item<std::int64_t>();
+    fail(field, "holds " + std::to_string(tokens[row].item<std::int64_t>()) + " in row " +
+                    std::to_string(rows.begin + row) + ", but " + field.size_key + " is " + std::to_string(field.size));
+  }
+  return tokens;
+}
+
+FieldRows Recording::read(Range positions) const {
+  FieldRows result;
+  for (const Field& field : fields_) {
+    if (field.per_sequence) {
+      auto whole = file_.read(field.name);
+      if (field.kind == Field::Kind::Frames) {
+        result.emplace(field.name, whole.scalar_type() == at::kDouble ? whole : whole.to(at::kFloat));
+        continue;
+      }
+      whole = whole.to(at::kLong).reshape({1});
+      const auto value = whole.item<std::int64_t>();
+      if (value < 0 || value >= field.size) {
+        fail(field, "is " + std::to_string(value) + ", but " + field.size_key + " is " + std::to_string(field.size));
+      }
+      result.emplace(field.name, whole);
+      continue;
+    }
+    const Range rows{positions.begin * field.stride, positions.end * field.stride};
+    result.emplace(field.name, read(field, rows));
+    if (field.next) {
+      result.emplace(field.name + ".next", read(field, {rows.begin + field.stride, rows.end + field.stride}));
+    }
+  }
+  return result;
+}
+
+std::string Recording::fingerprint() const {
+  return longnet::fingerprint(path_);
+}
+
+}  // namespace longnet

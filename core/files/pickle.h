@@ -1,0 +1,47 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include <ATen/core/Tensor.h>
+
+/// Python's pickle format, read without running anything: what a state_dict holds becomes values, everything else a
+/// name that is never called.
+namespace longnet {
+
+struct PickleValue;
+using PickleList = std::vector<PickleValue>;                          ///< of a list, tuple or set
+using PickleDict = std::vector<std::pair<PickleValue, PickleValue>>;  ///< in order
+
+/// A class or function that the file names, or what calling it would have given.
+struct PickleName {
+  std::string name;  ///< module.name
+};
+
+struct PickleValue {
+  std::variant<std::monostate, bool, std::int64_t, double, std::string, at::Tensor, std::shared_ptr<PickleList>,
+               std::shared_ptr<PickleDict>, PickleName>
+      value;
+
+  template <typename T>
+  const T* get() const {
+    return std::get_if<T>(&value);
+  }
+};
+
+/// A storage that the file refers to: its dtype, its record's name, and its number of elements. Gives its content as a
+/// flat tensor.
+using LoadStorage = std::function<at::Tensor(at::ScalarType dtype, const std::string& key, std::int64_t elements)>;
+
+/// Reads the object in `bytes`. Knows OrderedDict, tensors and parameters over storages, and Python's plain types.
+/// Throws DataError for anything that is no such pickle.
+PickleValue read_pickle(std::span<const std::byte> bytes, const LoadStorage& load_storage);
+
+}  // namespace longnet

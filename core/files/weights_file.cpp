@@ -1,0 +1,96 @@
+#include "core/files/weights_file.h"
+
+#include <ATen/ATen.h>
+#include <caffe2/serialize/inline_container.h>
+
+#include <array>
+#include <cstring>
+
+#include "core/error.h"
+#include "core/files/mapped_file.h"
+#include "core/files/pickle.h"
+#include "core/files/safetensors.h"
+
+namespace longnet {
+namespace {
+
+using Weights = std::map<std::string, at::Tensor>;
+
+bool begins_with(const std::filesystem::path& path, std::string_view letters) {
+  const MappedFile file(path);
+  return file.bytes().size() >= letters.size() && std::memcmp(file.bytes().data(), letters.data(), letters.size()) == 0;
+}
+
+Weights read_safetensors(const std::filesystem::path& path) {
+  const SafetensorsFile file(path);
+  Weights weights;
+  for (const std::string& name : file.names()) weights.emplace(name, file.read(name));
+  return weights;
+}
+
+const PickleDict* dictionary(const PickleValue& value) {
+  const auto* found = value.get<std::shared_ptr<PickleDict>>();
+  return found == nullptr ? nullptr : found->get();
+}
+
+/// The dictionary with the tensors: the value itself, or what it holds under a customary key.
+const PickleDict& state_dict(const PickleValue& value) {
+  const PickleDict* outer = dictionary(value);
+  if (outer == nullptr) throw DataError("it holds no dictionary");
+  for (const auto& [key, inner] : *outer) {
+    const std::string* name = key.get<std::string>();
+    const bool customary = name != nullptr && (*name == "model" || *name == "state_dict" || *name == "module");
+    if (customary && dictionary(inner) != nullptr) return *dictionary(inner);
+  }
+  return *outer;
+}
+
+Weights read_zip(const std::filesystem::path& path) {
+  caffe2::serialize::PyTorchStreamReader reader(path.string());
+  std::map<std::string, at::Tensor> loaded;  // tensors may share a storage
+  const auto load = [&](at::ScalarType dtype, const std::string& key, std::int64_t elements) {
+    if (const auto found = loaded.find(key); found != loaded.end() && found->second.scalar_type() == dtype) {
+      return found->second;
+    }
+    const auto [data, size] = reader.getRecord("data/" + key);
+    if (elements < 0 || static_cast<std::size_t>(elements) > size / c10::elementSize(dtype)) {
+      throw DataError("the storage " + key + " is shorter than it says");
+    }
+    auto storage = at::empty({elements}, dtype);
+    if (elements > 0) std::memcpy(storage.data_ptr(), data.get(), storage.nbytes());
+    return loaded[key] = storage;
+  };
+  const auto [data, size] = reader.getRecord("data.pkl");
+  const auto value = read_pickle({static_cast<const std::byte*>(data.get()), size}, load);
+  Weights weights;
+  for (const auto& [key, inner] : state_dict(value)) {
+    const std::string* name = key.get<std::string>();
+    const at::Tensor* tensor = inner.get<at::Tensor>();
+    if (name != nullptr && tensor != nullptr) weights.emplace(*name, *tensor);
+  }
+  if (weights.empty()) throw DataError("it holds no tensors by name");
+  return weights;
+}
+
+}  // namespace
+
+std::map<std::string, at::Tensor> read_weights(const std::filesystem::path& path) {
+  if (begins_with(path, "PK\x03\x04")) {
+    try {
+      return read_zip(path);
+    } catch (const DataError& error) {
+      throw DataError(path.string() + ": " + error.what());
+    } catch (const c10::Error& error) {
+      throw DataError(path.string() + ": a damaged file of torch.save: " + error.what_without_backtrace());
+    }
+  }
+  if (path.extension() == ".safetensors") return read_safetensors(path);
+  if (begins_with(path, "\x80")) {
+    throw DataError(path.string() +
+                    ": in the format of torch.save before version 1.6, which is not read; load it with "
+                    "torch.load and save it again");
+  }
+  throw DataError(path.string() + ": neither a safetensors file nor one of torch.save");
+}
+
+}  // namespace longnet

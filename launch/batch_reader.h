@@ -1,0 +1,14 @@
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "launch/job.h"
+
+namespace longnet {
+
+/// This rank's part of the sequences at `places` of `data`, padded to the longest, on the host. `samples`: see Batch.
+Batch read_batch(const Job& job, const Dataset& data, const std::vector<SequencePlace>& places,
+                 const std::vector<std::int64_t>& samples);
+
+}  // namespace longnet
