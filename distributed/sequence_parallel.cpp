@@ -1,5 +1,12 @@
 #include "distributed/sequence_parallel.h"
 
+#include <ATen/ATen.h>
+
+#include <cmath>
+#include <limits>
+
+#include "core/attention/query_weights.h"
+
 #include "distributed/agreement.h"
 #include "distributed/key_value_exchange.h"
 
@@ -43,6 +50,32 @@ AttentionOutput SequenceAttention::operator()(const at::Tensor& q, const at::Ten
                                               const SequenceShard& shard, const std::optional<at::Tensor>& key_mask) {
   const Prepared& prepared = prepare(shard.length);
   return dilated_attention(q, k, v, prepared.plan, key_mask, prepared.exchange);
+}
+
+at::Tensor SequenceAttention::weights(const at::Tensor& q, const at::Tensor& k, const SequenceShard& shard,
+                                      const std::optional<at::Tensor>& key_mask, std::int64_t position) {
+  const AttentionPlan& plan = *prepare(shard.length).plan;
+  const bool here = position >= shard.own.begin && position < shard.own.end;
+  auto query = here ? q.select(1, position - shard.own.begin).to(at::kDouble)
+                    : at::zeros({q.size(0), q.size(2), q.size(3)}, q.options().dtype(at::kDouble));
+  query = parallel_.sum(query);  // only one rank has it
+  const auto counts = key_counts(plan, position).to(q.device());
+  auto scores = (k.to(at::kDouble) * query.unsqueeze(1)).sum(-1) / std::sqrt(static_cast<double>(q.size(3)));
+  scores = scores + counts.log();  // -inf for what is out of reach
+  if (key_mask) {
+    const auto own = key_mask->slice(1, shard.own.begin, shard.own.end);
+    scores = scores.masked_fill(own.logical_not().unsqueeze(-1), -std::numeric_limits<double>::infinity());
+  }
+  constexpr double nothing = -std::numeric_limits<double>::infinity();
+  const auto log_zero_keys = zero_key_counts(plan, position).to(q.device()).log().expand({q.size(0), -1});
+  auto largest = at::full({q.size(0), q.size(2)}, nothing, scores.options());
+  if (scores.size(1) > 0) largest = scores.amax(1);
+  parallel_.communicator_.all_reduce(largest, Reduction::Maximum)->wait();
+  largest = at::maximum(largest, log_zero_keys);
+  largest.masked_fill_(largest.eq(nothing), 0);  // a query without keys
+  const auto weights = (scores - largest.unsqueeze(1)).exp();
+  const auto total = parallel_.sum(weights.sum(1)) + (log_zero_keys - largest).exp();
+  return weights / total.masked_fill(total.eq(0), 1).unsqueeze(1);
 }
 
 std::int64_t SequenceAttention::forward_bytes(std::int64_t length, std::int64_t batch, std::int64_t head_width,

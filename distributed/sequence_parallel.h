@@ -59,6 +59,13 @@ class SequenceAttention {
   AttentionOutput operator()(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const SequenceShard& shard,
                              const std::optional<at::Tensor>& key_mask = {});
 
+  /// What the query at `position` of the sequence weighs each position of the shard with: (B, n, H) float64. The
+  /// weights of all shards sum to 1 for each sequence and head (less what zero keys get); a key that two branches reach
+  /// has both their weights; all are 0 for a query without keys. One row of scores is all that is ever held.
+  /// q, k: see above. Collective.
+  at::Tensor weights(const at::Tensor& q, const at::Tensor& k, const SequenceShard& shard,
+                     const std::optional<at::Tensor>& key_mask, std::int64_t position);
+
   /// Bytes that a forward pass over a sequence of `length` brings to this rank.
   std::int64_t forward_bytes(std::int64_t length, std::int64_t batch, std::int64_t head_width,
                              std::int64_t element_size);

@@ -25,6 +25,15 @@ struct EvalOptions : JobOptions {
 };
 int eval(std::unique_ptr<Communicator> world, const EvalOptions& options);
 
+struct AttendOptions : JobOptions {
+  std::string checkpoint;               ///< as of eval
+  std::int64_t sequence = 0;            ///< of the held-out data
+  std::vector<std::int64_t> queries;    ///< positions
+  std::vector<std::string> attentions;  ///< empty: all
+  std::string output;                   ///< folder; empty: attention in the run folder
+};
+int attend(std::unique_ptr<Communicator> world, const AttendOptions& options);
+
 struct ImportOptions : JobOptions {
   std::string weights;                  ///< the file that others wrote
   std::vector<std::string> initialize;  ///< parameters that begin so keep their new values

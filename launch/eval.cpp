@@ -1,5 +1,6 @@
 #include <ATen/ATen.h>
 
+#include <chrono>
 #include <cmath>
 #include <cstdio>
 #include <limits>
@@ -10,6 +11,7 @@
 #include "distributed/agreement.h"
 #include "launch/commands.h"
 #include "launch/evaluation.h"
+#include "launch/peak_memory.h"
 #include "launch/restore.h"
 
 namespace longnet {
@@ -90,6 +92,15 @@ void write_outputs(Job& job, std::int64_t length, std::int64_t sequences, const 
   if (job.mesh.is_first()) std::printf("outputs of every sequence: %s\n", folder.c_str());
 }
 
+/// How long the evaluation took, and the memory of the rank that needed most. Collective.
+void print_cost(const Job& job, std::chrono::steady_clock::time_point begin) {
+  auto bytes = at::full({1}, peak_memory_bytes(job.device), at::kLong);
+  job.mesh.world->all_reduce(bytes, Reduction::Maximum)->wait();
+  const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - begin;
+  if (!job.mesh.is_first()) return;
+  std::printf("%.1f s, largest rank %.0f MiB\n", seconds.count(), bytes.item<double>() / (1 << 20));
+}
+
 }  // namespace
 
 int eval(std::unique_ptr<Communicator> world, const EvalOptions& options) {
@@ -101,6 +112,7 @@ int eval(std::unique_ptr<Communicator> world, const EvalOptions& options) {
     return options.tokens > 0 ? (options.tokens + context - 1) / context : std::numeric_limits<std::int64_t>::max();
   };
 
+  const auto begin = std::chrono::steady_clock::now();
   const bool first = job.mesh.is_first(), trainable = job.specification.trainable;
   if (first && trainable) print_header(job, checkpoint);
   for (const std::int64_t context : contexts) {
@@ -108,9 +120,10 @@ int eval(std::unique_ptr<Communicator> world, const EvalOptions& options) {
     const auto result = evaluate(job, context, sequences(context));
     if (first) print_line(job, context, result);
   }
-  if (trainable && options.outputs.empty()) return 0;
+  const bool writes = !trainable || !options.outputs.empty();
   const auto folder = options.outputs.empty() ? fs::path(job.configuration.run) / "outputs" : fs::path(options.outputs);
-  write_outputs(job, contexts.back(), sequences(contexts.back()), folder);
+  if (writes) write_outputs(job, contexts.back(), sequences(contexts.back()), folder);
+  print_cost(job, begin);
   return 0;
 }
 

@@ -42,8 +42,9 @@ struct CommandLine {
   TrainOptions train;
   EvalOptions eval;
   GenerateOptions generate;
+  AttendOptions attend;
   ImportOptions import;
-  CLI::App *train_command, *eval_command, *generate_command, *import_command;
+  CLI::App *train_command, *eval_command, *generate_command, *attend_command, *import_command;
 
   CommandLine() {
     app.require_subcommand(1);
@@ -86,6 +87,27 @@ struct CommandLine {
         ->capture_default_str();
     generate_command->add_option("--seed", generate.seed, "Of the random draws")->capture_default_str();
 
+    attend_command = app.add_subcommand("attend", "Shows what queries look at: their weights over all positions");
+    add_job_options(attend_command, attend);
+    attend_command->add_option("--checkpoint", attend.checkpoint,
+                               "A checkpoint's folder instead of the run's newest; none: the weights of a new model");
+    attend_command->add_option("--sequence", attend.sequence, "Which sequence of the held-out data")
+        ->capture_default_str();
+    attend_command
+        ->add_option("--queries", attend.queries,
+                     "Positions in the sequence, as 0,100; where the model has a class token, that is position 0")
+        ->required()
+        ->delimiter(',');
+    attend_command
+        ->add_option("--attention", attend.attentions,
+                     "Which, as layers.0.self_attn. May be given several times; by "
+                     "default all")
+        ->allow_extra_args(false);
+    attend_command->add_option(
+        "--output", attend.output,
+        "A folder for weights.safetensors, (queries, heads, positions) for each attention, and an "
+        "image of each, a row a query and head. By default attention in the run folder");
+
     auto* checkpoint_command = app.add_subcommand("checkpoint", "Works on checkpoints");
     checkpoint_command->require_subcommand(1);
     import_command = checkpoint_command->add_subcommand(
@@ -116,13 +138,15 @@ struct CommandLine {
 
   int run(SignalWatch& signals, const std::function<void(const CommunicationError&)>& on_failure) {
     auto world = make_mpi_world();
-    for (JobOptions* options : {static_cast<JobOptions*>(&train), static_cast<JobOptions*>(&eval),
-                                static_cast<JobOptions*>(&generate), static_cast<JobOptions*>(&import)}) {
+    for (JobOptions* options :
+         {static_cast<JobOptions*>(&train), static_cast<JobOptions*>(&eval), static_cast<JobOptions*>(&generate),
+          static_cast<JobOptions*>(&attend), static_cast<JobOptions*>(&import)}) {
       options->on_failure = on_failure;
     }
     if (train_command->parsed()) return longnet::train(std::move(world), train, signals);
     signals.release();
     if (eval_command->parsed()) return longnet::eval(std::move(world), eval);
+    if (attend_command->parsed()) return longnet::attend(std::move(world), attend);
     if (import_command->parsed()) return checkpoint_import(std::move(world), import);
     return longnet::generate(std::move(world), generate);
   }

@@ -5,7 +5,6 @@
 #include <sstream>
 #include <utility>
 
-#include "core/cuda/device.h"
 #include "core/error.h"
 #include "distributed/agreement.h"
 #include "distributed/control_word.h"
@@ -94,10 +93,6 @@ void save(Training& training) {
                   parameters.list(), training_states(parameters, training.optimizer), config.checkpoint.keep);
 }
 
-std::int64_t peak_memory(const Job& job) {
-  return job.device.is_cuda() ? peak_device_bytes(job.device) : peak_memory_bytes();
-}
-
 /// What this rank wants to happen after step number `step`.
 ControlWord wishes_for(std::int64_t step, const Job& job, SignalWatch& signals) {
   const Configuration& config = job.configuration;
@@ -107,7 +102,7 @@ ControlWord wishes_for(std::int64_t step, const Job& job, SignalWatch& signals) 
   wishes.signal = signals.requested();
   wishes.save = wishes.stop || wishes.signal || due(config.checkpoint.every_steps);
   wishes.evaluate = due(config.training.evaluate_every_steps);
-  wishes.peak_memory_bytes = peak_memory(job);
+  wishes.peak_memory_bytes = peak_memory_bytes(job.device);
   return wishes;
 }
 

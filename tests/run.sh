@@ -11,6 +11,9 @@ if [[ ! -d $tensorboard ]]; then
   mv $tensorboard.partial $tensorboard
 fi
 
+# Recordings of sensors, for the tests of the configurations that use them.
+[[ -d data/daphnet ]] || ./launch/fetch_sensors.py
+
 cmake --preset release >/dev/null
 cmake --build --preset release
 # Tests with several ranks share the cores, so ctest runs one at a time.

@@ -55,10 +55,10 @@ void Recording::examine(const Field& field) {
     fail(field, "has " + std::to_string(shape[0]) + " rows, no multiple of its stride " + std::to_string(field.stride));
   }
   const std::int64_t length = shape[0] / field.stride;
+  if (length == 0) fail(field, "is empty");
   if (length_ >= 0 && length != length_) {
     fail(field, "covers " + std::to_string(length) + " positions, but the fields before it " + std::to_string(length_));
   }
-  if (length == 0) fail(field, "is empty");
   length_ = length;
 }
 

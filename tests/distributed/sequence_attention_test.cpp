@@ -81,6 +81,31 @@ void expect_definition(Communicator& world, const Problem& problem, const Result
   for (std::size_t i = 0; i < 3; ++i) EXPECT_TRUE(close(result.gradients[i], gradients[i])) << "gradient " << i;
 }
 
+/// The weights of a query, times the values, are its output: masks, zero keys and uncovered queries included.
+TEST(AttentionWeights, AreThoseOfTheOutput) {
+  const auto world = test::make_world();
+  for (unsigned seed = 0; seed < 30; ++seed) {
+    Problem problem = random_problem(seed);
+    problem.mixture.zero_keys = seed % 2 == 0;
+    SequenceParallel parallel(*world);
+    const auto attention = parallel.attention(problem.mixture, problem.q.size(2), problem.causal);
+    const auto shard = parallel.shard(problem.q.size(1));
+    const auto part = [&](const at::Tensor& tensor) {
+      return tensor.slice(1, shard.own.begin, shard.own.end).contiguous();
+    };
+    const auto q = part(problem.q) * 5, k = part(problem.k) * 5, v = part(problem.v);
+    const auto out = (*attention)(q, k, v, shard, problem.key_mask).out;
+    for (const std::int64_t position : {std::int64_t{0}, shard.length / 2, shard.length - 1}) {
+      const auto weights = attention->weights(q, k, shard, problem.key_mask, position);
+      ASSERT_EQ(weights.sizes(), v.sizes().slice(0, 3));
+      EXPECT_TRUE(weights.ge(0).all().item<bool>());
+      const auto weighted = parallel.sum((weights.unsqueeze(-1) * v).sum(1));
+      if (position < shard.own.begin || position >= shard.own.end) continue;
+      EXPECT_TRUE(at::allclose(weighted, out.select(1, position - shard.own.begin), 1e-11, 1e-11)) << seed;
+    }
+  }
+}
+
 /// Rows of other ranks that arrive, over all ranks, counted position by position from the text of the design.
 std::int64_t rows_by_definition(const Problem& problem, int ranks, bool all_gather) {
   const std::int64_t length = problem.q.size(1), heads = problem.q.size(2);

@@ -3,14 +3,18 @@
     configs_test.py LONGNET MPIRUN [unittest arguments]
 """
 
+import array
 import collections
+import json
 import math
 import re
+import struct
 from pathlib import Path
 
 from harness import ProgramTest, main, settings
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+DATA = CONFIGS.parent / "data"  # of launch/fetch_sensors.py
 
 
 class Configs(ProgramTest):
@@ -44,6 +48,44 @@ class Configs(ProgramTest):
         self.assertIn("bits/base", table)
         sample = self.run_program(1, "generate", CONFIGS / "genome.yaml", "--prompt", ">ACGT", "--tokens", "40", *options).stdout
         self.assertRegex(sample, r"^>ACGT[ACGTN>]{40}\n$")
+
+    def evaluate(self, config, *assignments):
+        """The last row of eval's table."""
+        output = self.run_program(2, "eval", CONFIGS / config, *settings(f"run={self.folder}/run", *assignments)).stdout
+        return [float(number) for number in output.strip().splitlines()[-2].split()]
+
+    def test_motions_are_told_apart(self):
+        data = [f"data.train=[{DATA}/motions/train]", f"data.validation=[{DATA}/motions/test]"]
+        self.train(2, "multimodal-motions.yaml", *data)
+        *_, accuracy = self.evaluate("multimodal-motions.yaml", *data)
+        self.assertGreaterEqual(accuracy, 0.95)
+        for sensor in ("gyroscope", "accelerometer"):
+            *_, accuracy = self.evaluate("multimodal-motions.yaml", *data, f"data.missing=[{sensor}]")
+            print(f"accuracy without the {sensor}: {accuracy}")
+            self.assertGreaterEqual(accuracy, 0.5, "twice as good as a guess")
+        self.expect_error(3, "has none of accelerometer, gyroscope", 2, "eval", CONFIGS / "multimodal-motions.yaml",
+                          *settings(f"run={self.folder}/run", *data, "data.missing=[gyroscope, accelerometer]"))
+
+    def test_forecasts_beat_no_change(self):
+        data = [f"data.train=[{DATA}/daphnet]"]
+        self.train(2, "multimodal-daphnet.yaml", *data, "training.steps=80")
+        *_, loss, persistence = self.evaluate("multimodal-daphnet.yaml", *data)
+        self.assertLess(loss, 0.8 * persistence)
+
+    def test_slides_of_unequal_size_are_embedded(self):
+        (self.folder / "slides").mkdir()
+        for name, tiles in (("small", 30), ("large", 700)):
+            header = {"tiles": {"dtype": "F32", "shape": [tiles, 1536], "data_offsets": [0, tiles * 1536 * 4]},
+                      "coords": {"dtype": "F32", "shape": [tiles, 2], "data_offsets": [tiles * 1536 * 4, tiles * 1538 * 4]}}
+            text = json.dumps(header).encode()
+            values = array.array("f", [math.sin(i * i) for i in range(tiles * 1538)])
+            (self.folder / f"slides/{name}.safetensors").write_bytes(struct.pack("<Q", len(text)) + text + values.tobytes())
+        data = [f"data.train=[{self.folder}/slides]", f"data.validation=[{self.folder}/slides]"]
+        output = self.run_program(2, "eval", CONFIGS / "slide-encoder.yaml", "--checkpoint", "none",
+                                  *settings(f"run={self.folder}/run", *data)).stdout
+        self.assertRegex(output, r"largest rank \d+ MiB")
+        for name in ("small", "large"):
+            self.assertGreater((self.folder / f"run/outputs/{name}.safetensors").stat().st_size, (13 + 1) * 768 * 4)
 
     def test_the_quickstart_learns(self):
         self.train(2, "quickstart.yaml", "training.steps=100")

@@ -11,8 +11,10 @@
 #include "core/layers/linear.h"
 #include "core/layers/linear_cross_entropy.h"
 #include "core/layers/parameters.h"
+#include "core/layers/position_encoding.h"
 #include "core/layers/recompute.h"
 #include "core/layers/rotary.h"
+#include "core/layers/token_masking.h"
 
 namespace longnet {
 namespace {
@@ -30,6 +32,79 @@ TEST(Rotary, TurnsEachPairByItsAngle) {
       EXPECT_NEAR(y[0][n][1][2 * pair + 1].item<double>(), b * std::cos(angle) + a * std::sin(angle), 1e-14);
     }
   }
+}
+
+/// xPos by its formula, and what it is for: scores depend on the distance alone, whatever the sequence's middle.
+TEST(Rotary, XposScalesByTheDistanceFromTheMiddle) {
+  const std::int64_t width = 6, length = 5;
+  const auto [q, k] = xpos_rotations({1, 4}, length, width, at::kDouble);
+  for (std::int64_t n = 0; n < 3; ++n) {
+    for (std::int64_t pair = 0; pair < width / 2; ++pair) {
+      const double m = static_cast<double>(1 + n) - 3;  // floor(-5 / 2)
+      const double z = (2 * static_cast<double>(pair) + 0.4 * 6) / (1.4 * 6), scale = std::pow(z, m / 512);
+      EXPECT_NEAR(at::abs(q)[n][0][pair].item<double>(), scale, 1e-14);
+      EXPECT_NEAR(at::abs(k)[n][0][pair].item<double>(), 1 / scale, 1e-14);
+    }
+  }
+  const auto x = at::randn({1, 1, 2, width}, at::kDouble), y = at::randn({1, 1, 2, width}, at::kDouble);
+  const auto score = [&](std::int64_t p, std::int64_t r, std::int64_t of) {
+    return (rotate(x, xpos_rotations({p, p + 1}, of, width, at::kDouble).q) *
+            rotate(y, xpos_rotations({r, r + 1}, of, width, at::kDouble).k))
+        .sum()
+        .item<double>();
+  };
+  EXPECT_NEAR(score(700, 20, 1000), score(1690, 1010, 5001), 1e-12);
+  EXPECT_GT(std::abs(score(700, 20, 1000) - score(700, 21, 1000)), 1e-6);
+}
+
+TEST(Rotary, XposStaysFiniteUpToItsLongestSequence) {
+  for (const auto type : {at::kFloat, at::kDouble}) {
+    const std::int64_t longest = longest_xpos_sequence(type);
+    EXPECT_GT(longest, type == at::kDouble ? 500'000 : 60'000);
+    for (const std::int64_t position : {std::int64_t{0}, longest - 1}) {
+      const auto [q, k] = xpos_rotations({position, position + 1}, longest, 16, type);
+      EXPECT_TRUE(at::view_as_real(q * 1000).isfinite().all().item<bool>());
+      EXPECT_TRUE(at::view_as_real(k * 1000).isfinite().all().item<bool>());
+      EXPECT_TRUE(at::abs(q).gt(0).all().item<bool>());
+    }
+  }
+}
+
+TEST(PositionEncoding, IsSinesThenCosines) {
+  const auto encoding = sinusoidal_encoding(at::tensor({3, 70000}), 8);
+  for (std::int64_t k = 0; k < 4; ++k) {
+    const double angle = 70000 * std::pow(10000.0, -static_cast<double>(k) / 4);
+    EXPECT_NEAR(encoding[1][k].item<double>(), std::sin(angle), 1e-9);
+    EXPECT_NEAR(encoding[1][4 + k].item<double>(), std::cos(angle), 1e-9);
+  }
+  // The second coordinate comes first, and a coordinate anywhere in a cell is the cell.
+  const auto grid = grid_encoding(at::tensor({{255.9, 1024.0}}), 256, 16);
+  EXPECT_TRUE(
+      grid.equal(at::cat({sinusoidal_encoding(at::tensor({4}), 8), sinusoidal_encoding(at::tensor({0}), 8)}, -1)));
+}
+
+TEST(TokenMasking, ChoosesAsBertDoes) {
+  const std::int64_t vocabulary = 50, length = 20000;
+  const auto tokens = at::randint(vocabulary, {2, length}, at::kLong);
+  const DropoutSite site{1, 2, {0, 1}, 0, -1, 0};
+  const auto [masked, targets] = mask_tokens(tokens, 0.15, vocabulary, site);
+  const auto chosen = targets.ne(ignored_target);
+  const auto share = [](const at::Tensor& of, const at::Tensor& among) {
+    return of.logical_and(among).sum().item<double>() / among.sum().item<double>();
+  };
+  EXPECT_NEAR(chosen.to(at::kDouble).mean().item<double>(), 0.15, 0.01);
+  EXPECT_TRUE(targets.masked_select(chosen).equal(tokens.masked_select(chosen)));
+  EXPECT_TRUE(masked.masked_select(chosen.logical_not()).equal(tokens.masked_select(chosen.logical_not())));
+  EXPECT_NEAR(share(masked.eq(vocabulary), chosen), 0.8, 0.02);
+  EXPECT_NEAR(share(masked.eq(tokens), chosen), 0.1 + 0.1 / 50, 0.02);
+  const auto random = masked.masked_select(chosen.logical_and(masked.ne(tokens)).logical_and(masked.ne(vocabulary)));
+  EXPECT_NEAR(random.to(at::kDouble).mean().item<double>(), 24.5, 2);
+  EXPECT_TRUE(random.ge(0).logical_and(random.lt(vocabulary)).all().item<bool>());
+
+  // A shard chooses as the whole does, another step otherwise.
+  const DropoutSite later{1, 2, {0, 1}, 700, -1, 0}, next{1, 3, {0, 1}, 0, -1, 0};
+  EXPECT_TRUE(mask_tokens(tokens.slice(1, 700, 900), 0.15, vocabulary, later).tokens.equal(masked.slice(1, 700, 900)));
+  EXPECT_FALSE(mask_tokens(tokens, 0.15, vocabulary, next).tokens.equal(masked));
 }
 
 TEST(Rotary, IsExactAtABillionPositions) {

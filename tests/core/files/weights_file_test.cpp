@@ -1,0 +1,133 @@
+// Weights that others wrote: every tensor of a state_dict is read, and nothing in a file is ever run.
+
+#include "core/files/weights_file.h"
+
+#include <ATen/ATen.h>
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+
+#include "core/error.h"
+#include "core/files/grey_image.h"
+#include "core/files/pickle.h"
+#include "core/files/safetensors.h"
+#include "tests/device.h"
+#include "tests/temporary_folder.h"
+
+namespace longnet {
+namespace {
+
+namespace fs = std::filesystem;
+
+fs::path golden(const std::string& name) {
+  return fs::path(test::source_folder()) / "tests/golden/weights" / name;
+}
+
+std::string refusal(const fs::path& path) {
+  try {
+    read_weights(path);
+  } catch (const DataError& error) {
+    return error.what();
+  }
+  return "";
+}
+
+std::string content(const fs::path& path) {
+  std::ifstream file(path, std::ios::binary);
+  return {std::istreambuf_iterator<char>(file), {}};
+}
+
+TEST(WeightsFile, ReadsEveryTensorOfAStateDict) {
+  auto weights = read_weights(golden("state_dict.pt"));
+  const auto rows = at::arange(12, at::kFloat).reshape({3, 4});
+  EXPECT_EQ(weights.size(), 10U);
+  EXPECT_TRUE(weights["rows"].equal(rows));
+  EXPECT_TRUE(weights["transposed"].equal(rows.t()));
+  EXPECT_TRUE(weights["column"].equal(rows.select(1, 1)));
+  EXPECT_TRUE(weights["half"].equal(rows.to(at::kHalf)));
+  EXPECT_TRUE(weights["narrow"].equal(rows.to(at::kBFloat16)));
+  EXPECT_TRUE(weights["double"].equal(rows.to(at::kDouble)));
+  EXPECT_TRUE(weights["whole"].equal(rows.to(at::kLong)));
+  EXPECT_EQ(weights["number"].item<double>(), 2.5);
+  EXPECT_EQ(weights["empty"].sizes(), (std::vector<std::int64_t>{0, 4}));
+  EXPECT_TRUE(weights["parameter"].equal(rows + 1));
+  EXPECT_EQ(read_weights(golden("linear.pt")).size(), 2U);
+}
+
+TEST(WeightsFile, FindsTheModelInATrainingsCheckpointAndRunsNothing) {
+  fs::remove("/tmp/longnet-was-here");
+  const auto weights = read_weights(golden("training.pt"));
+  ASSERT_EQ(weights.size(), 1U);
+  EXPECT_TRUE(weights.at("weight").equal(at::arange(12, at::kFloat).reshape({3, 4})));
+  EXPECT_FALSE(fs::exists("/tmp/longnet-was-here"));
+}
+
+TEST(WeightsFile, ReadsSafetensors) {
+  const test::TemporaryFolder folder;
+  write_safetensors(folder.path() / "w.safetensors", {{"a", at::ones({2, 3})}});
+  EXPECT_TRUE(read_weights(folder.path() / "w.safetensors").at("a").equal(at::ones({2, 3})));
+}
+
+TEST(WeightsFile, RefusesWithTheReason) {
+  EXPECT_NE(refusal(golden("legacy.pt")).find("before version 1.6"), std::string::npos);
+  EXPECT_NE(refusal(golden("list.pt")).find("holds no dictionary"), std::string::npos);
+  const test::TemporaryFolder folder;
+  EXPECT_NE(refusal(folder.write("text.pt", "hello")).find("neither a safetensors file nor"), std::string::npos);
+  EXPECT_NE(refusal(folder.path() / "none.pt").find("none.pt"), std::string::npos);
+}
+
+TEST(WeightsFile, DamagedFilesAreRefusedNotFollowed) {
+  const test::TemporaryFolder folder;
+  const std::string whole = content(golden("state_dict.pt"));
+  int refused = 0;
+  for (std::size_t size = 4; size < whole.size(); size += whole.size() / 40) {
+    EXPECT_FALSE(refusal(folder.write("cut.pt", whole.substr(0, size))).empty()) << size;
+  }
+  for (std::size_t place = 64; place < whole.size() - 1; place += 13) {  // somewhere in records and their table
+    std::string damaged = whole;
+    damaged[place] = static_cast<char>(damaged[place] ^ 0x55);
+    refused += refusal(folder.write("damaged.pt", damaged)).empty() ? 0 : 1;
+  }
+  EXPECT_GT(refused, 0);
+}
+
+/// Every prefix of a pickle, and tensors that reach beyond their storage.
+TEST(Pickle, NeverReadsBeyondItsEnd) {
+  const auto storage = [](at::ScalarType type, const std::string&, std::int64_t count) {
+    return at::ones({count}, type);
+  };
+  const auto read = [&](const std::string& text) {
+    return read_pickle(std::as_bytes(std::span(text.data(), text.size())), storage);
+  };
+  const auto tensor = [](const std::string& sizes, const std::string& strides) {
+    return "\x80\x02"
+           "ctorch._utils\n_rebuild_tensor_v2\n((X\x07" +
+           std::string("\0\0\0storage", 10) + "ctorch\nFloatStorage\nX\x01" + std::string("\0\0\0", 3) + "0X\x03" +
+           std::string("\0\0\0cpuK\x06tQK\0", 12) + sizes + strides +
+           "\x89"
+           "ccollections\nOrderedDict\n)RtR.";
+  };
+  const std::string good = tensor("K\x02K\x03\x86", "K\x03K\x01\x86");
+  EXPECT_TRUE(read(good).get<at::Tensor>()->equal(at::ones({2, 3})));
+  for (std::size_t size = 0; size < good.size(); ++size) EXPECT_THROW(read(good.substr(0, size)), DataError) << size;
+  EXPECT_THROW(read(tensor("K\x02K\x04\x86", "K\x04K\x01\x86")), DataError);
+  EXPECT_THROW(read(tensor("K\x02K\x03\x86", "K\x03J\xff\xff\xff\xff\x86")), DataError);
+  EXPECT_THROW(read("\x80\x02)R."), DataError);
+  EXPECT_THROW(read("\x80\x02u."), DataError);
+}
+
+TEST(GreyImage, IsAPng) {
+  const test::TemporaryFolder folder;
+  const auto path = folder.path() / "image.png";
+  write_grey_image(path, at::rand({3, 5000}));
+  const auto bytes = content(path);
+  EXPECT_EQ(bytes.substr(1, 3), "PNG");
+  EXPECT_EQ(bytes.substr(16, 8), std::string("\0\0\x06\x83\0\0\0\x18", 8))
+      << "1667 columns of 3 positions, 3 rows of 8 pixels";
+  EXPECT_THROW(write_grey_image(folder.path() / "no/image.png", at::rand({3, 5})), DataError);
+}
+
+}  // namespace
+}  // namespace longnet
