@@ -78,9 +78,9 @@ TEST(PositionEncoding, IsSinesThenCosines) {
     EXPECT_NEAR(encoding[1][4 + k].item<double>(), std::cos(angle), 1e-9);
   }
   // The second coordinate comes first, and a coordinate anywhere in a cell is the cell.
-  const auto grid = grid_encoding(at::tensor({{255.9, 1024.0}}), 256, 16);
+  const auto grid = grid_encoding(at::tensor({255.9, 1024.0}).unsqueeze(0), 256, 16);
   EXPECT_TRUE(
-      grid.equal(at::cat({sinusoidal_encoding(at::tensor({4}), 8), sinusoidal_encoding(at::tensor({0}), 8)}, -1)));
+      grid.equal(at::cat({sinusoidal_encoding(at::full({1}, 4), 8), sinusoidal_encoding(at::zeros({1}), 8)}, -1)));
 }
 
 TEST(TokenMasking, ChoosesAsBertDoes) {
