@@ -44,9 +44,10 @@ class Recorder {
 
   void require_all() const {
     std::string names;
-    for (const auto& name : seen_) names += (names.empty() ? "" : ", ") + name;
+    for (const auto& name : seen_) names.append(names.empty() ? "" : ", ").append(name);
     for (const auto& name : options_.attentions) {
-      if (!seen_.contains(name)) throw ConfigError("--attention " + name + ": the model's attentions are " + names);
+      if (!seen_.contains(name))
+        throw ConfigError(c10::str("--attention ", name, ": the model's attentions are ", names));
     }
   }
 

@@ -75,7 +75,8 @@ SequencePlace SeriesDataset::training_sequence(std::int64_t number, std::uint64_
   const std::uint64_t key = hash({seed, static_cast<std::uint64_t>(epoch)});
   SequencePlace place = window(parts_, permute(number % count, count, key), length);
   const RecordingPart& part = at(parts_, place);
-  const std::int64_t spare = std::max<std::int64_t>(0, part.positions.size() - 1 - windows(part, length) * length);
+  const std::int64_t spare = part.positions.size() - 1 - windows(part, length) * length;
+  if (spare <= 0) return place;
   const std::uint64_t draw = hash({key, 1, static_cast<std::uint64_t>(place.source)});
   place.begin += static_cast<std::int64_t>(draw % static_cast<std::uint64_t>(spare + 1));
   return place;

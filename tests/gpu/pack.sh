@@ -14,7 +14,7 @@ cmake --build --preset cuda
 rm -rf $pack
 mkdir -p $pack/bin $pack/lib $pack/text $pack/tests $pack/openmpi/bin
 
-for program in longnet gpu core_attention distributed_communicator distributed_attention launch_training_step \
+for program in longnet gpu core_attention distributed_communicator distributed_attention launch_training_step launch_models \
   bench_gpu_attention; do
   strip -o $pack/bin/$program $build/bin/$program
 done

@@ -57,6 +57,7 @@ for n in 1 2 4; do step "attention.mpi.$n" 60 "${mpirun[@]}" "$n" "$bin/distribu
 GTEST_FILTER='Attention/Transports*:Aligned*:Attention/AcrossRanks.MatchesTheDefinition/?' \
   LONGNET_TEST_COMMUNICATOR=nccl step attention.nccl.1 60 "$bin/distributed_attention"
 for n in 1 2 4; do step "training_step.mpi.$n" 90 "${mpirun[@]}" "$n" "$bin/launch_training_step"; done
+step models.mpi.2 60 "${mpirun[@]}" 2 "$bin/launch_models"
 unset LONGNET_TEST_DEVICE
 
 # The quickstart on the CPU and on the GPU, alone over NCCL and with two ranks that share it.

@@ -87,16 +87,26 @@ class Configs(ProgramTest):
         for name in ("small", "large"):
             self.assertGreater((self.folder / f"run/outputs/{name}.safetensors").stat().st_size, (13 + 1) * 768 * 4)
 
-    def test_the_quickstart_learns(self):
-        self.train(2, "quickstart.yaml", "training.steps=100")
-        metrics = self.metrics()
-        loss = sum(line["loss"] for line in metrics[-10:]) / 10
+    def unigram_entropy(self):
+        """Of the bytes of the C++ headers, in nats."""
         counts = collections.Counter()
         for path in Path("/usr/include/c++").rglob("*"):
             if path.is_file():
                 counts.update(path.read_bytes())
         total = sum(counts.values())
-        unigram = -sum(count / total * math.log(count / total) for count in counts.values())
+        return -sum(count / total * math.log(count / total) for count in counts.values())
+
+    def test_the_encoder_guesses_masked_bytes(self):
+        self.train(2, "encoder-text.yaml", "training.steps=80", "training.evaluate_every_steps=0")
+        loss = sum(line["loss"] for line in self.metrics()[-10:]) / 10
+        unigram = self.unigram_entropy()
+        print(f"entropy of single bytes {unigram:.2f} nats, loss after 80 steps {loss:.2f}")
+        self.assertLess(loss, unigram - 0.5, "it guesses from what stands around a masked byte")
+
+    def test_the_quickstart_learns(self):
+        self.train(2, "quickstart.yaml", "training.steps=100")
+        loss = sum(line["loss"] for line in self.metrics()[-10:]) / 10
+        unigram = self.unigram_entropy()
         print(f"entropy of single bytes {unigram:.2f} nats, loss after 100 steps {loss:.2f}")
         self.assertLess(loss, unigram - 0.5, "the model knows more than how often each byte comes")
 
