@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "core/data/sample_order.h"
+#include "core/error.h"
 #include "core/random.h"
 
 namespace longnet {
@@ -71,7 +72,9 @@ std::int64_t SeriesDataset::count(std::int64_t length) const {
 }
 
 SequencePlace SeriesDataset::training_sequence(std::int64_t number, std::uint64_t seed, std::int64_t length) const {
-  const std::int64_t count = this->count(length), epoch = number / count;
+  const std::int64_t count = this->count(length);
+  if (count == 0) throw DataError("the data hold no sequence of " + std::to_string(length));
+  const std::int64_t epoch = number / count;
   const std::uint64_t key = hash({seed, static_cast<std::uint64_t>(epoch)});
   SequencePlace place = window(parts_, permute(number % count, count, key), length);
   const RecordingPart& part = at(parts_, place);
