@@ -67,7 +67,8 @@ at::Tensor SequenceAttention::weights(const at::Tensor& q, const at::Tensor& k, 
     scores = scores.masked_fill(own.logical_not().unsqueeze(-1), -std::numeric_limits<double>::infinity());
   }
   constexpr double nothing = -std::numeric_limits<double>::infinity();
-  const auto log_zero_keys = zero_key_counts(plan, position).to(q.device()).log().expand({q.size(0), -1});
+  const auto log_zero_keys =
+      zero_key_counts(plan, {position, position + 1}).to(q.device()).log().expand({q.size(0), -1});
   auto largest = at::full({q.size(0), q.size(2)}, nothing, scores.options());
   if (scores.size(1) > 0) largest = scores.amax(1);
   parallel_.communicator_.all_reduce(largest, Reduction::Maximum)->wait();

@@ -36,6 +36,11 @@ void add_job_options(CLI::App* command, JobOptions& options) {
       ->allow_extra_args(false);
 }
 
+void add_checkpoint_option(CLI::App* command, std::string& checkpoint) {
+  command->add_option("--checkpoint", checkpoint,
+                      "A checkpoint's folder instead of the run's newest; none: the weights of a new model");
+}
+
 /// The command line, and what it says.
 struct CommandLine {
   CLI::App app{description, "longnet"};
@@ -59,8 +64,7 @@ struct CommandLine {
 
     eval_command = app.add_subcommand("eval", "Loss and metrics on held-out data, by context length");
     add_job_options(eval_command, eval);
-    eval_command->add_option("--checkpoint", eval.checkpoint,
-                             "A checkpoint's folder instead of the run's newest; none: the weights of a new model");
+    add_checkpoint_option(eval_command, eval.checkpoint);
     eval_command
         ->add_option("--contexts", eval.contexts,
                      "Context lengths, as 512,4096. By default the training length and three halvings")
@@ -73,8 +77,7 @@ struct CommandLine {
 
     generate_command = app.add_subcommand("generate", "Continues a prompt, on one rank");
     add_job_options(generate_command, generate);
-    generate_command->add_option("--checkpoint", generate.checkpoint,
-                                 "A checkpoint's folder instead of the run's newest");
+    add_checkpoint_option(generate_command, generate.checkpoint);
     generate_command->add_option("--prompt", generate.prompt, "Text; bases; or token numbers, as the data are")
         ->required();
     generate_command->add_option("--tokens", generate.tokens, "How many tokens to generate")->capture_default_str();
@@ -89,8 +92,7 @@ struct CommandLine {
 
     attend_command = app.add_subcommand("attend", "Shows what queries look at: their weights over all positions");
     add_job_options(attend_command, attend);
-    attend_command->add_option("--checkpoint", attend.checkpoint,
-                               "A checkpoint's folder instead of the run's newest; none: the weights of a new model");
+    add_checkpoint_option(attend_command, attend.checkpoint);
     attend_command->add_option("--sequence", attend.sequence, "Which sequence of the held-out data")
         ->capture_default_str();
     attend_command

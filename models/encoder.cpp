@@ -8,6 +8,7 @@
 #include "core/layers/linear_cross_entropy.h"
 #include "core/layers/position_encoding.h"
 #include "core/layers/token_masking.h"
+#include "models/class_token.h"
 
 namespace longnet {
 namespace {
@@ -115,14 +116,15 @@ at::Tensor Encoder::embed(const at::Tensor& input, const Batch& batch, at::Scala
   if (config_.transformer.positions == Positions::Grid) {
     x = x + grid_encoding(batch.at(config_.coordinates), config_.cell, config_.transformer.width).to(dtype);
   }
-  if (config_.class_token && batch.shard.is_first()) {
-    x = at::cat({cls_token_.to(dtype).expand({x.size(0), 1, -1}), x}, 1);
-  }
-  return x;
+  return config_.class_token ? with_class_token(x, cls_token_, batch.shard) : x;
 }
 
 at::Tensor Encoder::hidden(const at::Tensor& x, const Batch& batch, const Pass& pass) const {
   return (*transformer_)(x, batch, pass);
+}
+
+at::Tensor Encoder::of_data(const at::Tensor& hidden, const Batch& batch) const {
+  return config_.class_token ? without_class_token(hidden, batch.shard) : hidden;
 }
 
 at::Tensor Encoder::pooled(const at::Tensor& hidden, const Batch& batch) const {
@@ -134,11 +136,9 @@ LossSum Encoder::guess_masked_tokens(const Batch& batch, const Pass& pass) const
   const std::int64_t begin = std::max<std::int64_t>(0, batch.shard.own.begin - prefix());  // of the data
   const DropoutSite site{pass.seed, pass.training ? pass.step : 0, batch.samples, begin, -1, 0};
   auto [tokens, targets] = mask_tokens(batch.at(config_.field), config_.head.fraction, config_.vocabulary, site);
-  const bool first = batch.shard.is_first();
-  auto guessed = hidden(embed(tokens, batch, pass.dtype), batch, pass);
-  if (config_.class_token && first) guessed = guessed.slice(1, 1);
-  if (const auto mask = batch.own_mask(targets.device())) {
-    targets.masked_fill_(mask->slice(1, mask->size(1) - targets.size(1)).logical_not(), ignored_target);
+  const auto guessed = of_data(hidden(embed(tokens, batch, pass.dtype), batch, pass), batch);
+  if (const auto mask = batch.own_mask(targets.size(1), targets.device())) {
+    targets.masked_fill_(mask->logical_not(), ignored_target);
   }
   const auto loss = linear_cross_entropy(guessed.flatten(0, 1), output_projection_, targets.flatten());
   return {loss.sum, targets.ne(ignored_target).sum()};
@@ -148,7 +148,7 @@ LossSum Encoder::loss(const Batch& batch, const Pass& pass) {
   if (config_.head.type == HeadType::MaskedTokens) return guess_masked_tokens(batch, pass);
   const auto rows = hidden(embed(batch.at(config_.field), batch, pass.dtype), batch, pass);
   if (config_.head.pools()) return head_->loss(pooled(rows, batch), batch);
-  return head_->loss(config_.class_token && batch.shard.is_first() ? rows.slice(1, 1) : rows, batch);
+  return head_->loss(of_data(rows, batch), batch);
 }
 
 std::map<std::string, at::Tensor> Encoder::outputs(const Batch& batch, const Pass& pass) {

@@ -43,6 +43,7 @@ class Encoder : public Model {
  private:
   std::int64_t prefix() const { return config_.class_token ? 1 : 0; }
   LossSum guess_masked_tokens(const Batch& batch, const Pass& pass) const;
+  at::Tensor of_data(const at::Tensor& hidden, const Batch& batch) const;  ///< without the class token
   at::Tensor pooled(const at::Tensor& hidden, const Batch& batch) const;
 
   EncoderConfig config_;

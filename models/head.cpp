@@ -103,8 +103,8 @@ LossSum LabelHead::loss(const at::Tensor& features, const Batch& batch) const {
   auto counts = at::ones_like(loss);
   if (config_.pools()) {
     counts.fill_(batch.shard.is_first() ? 1 : 0);
-  } else if (const auto mask = batch.own_mask(loss.device())) {
-    counts = mask->slice(1, mask->size(1) - loss.size(1)).to(at::kDouble);  // without the model's own positions
+  } else if (const auto mask = batch.own_mask(loss.size(1), loss.device())) {
+    counts = mask->to(at::kDouble);
   }
   return {(loss * counts).sum(), counts.sum().to(at::kLong), (metric * counts).sum().reshape({1})};
 }

@@ -27,8 +27,8 @@ const at::Tensor& Batch::at(const std::string& field) const {
   return found->second.values;
 }
 
-std::optional<at::Tensor> Batch::own_mask(c10::Device device) const {
-  return mask_of(*this, shard.own, device);
+std::optional<at::Tensor> Batch::own_mask(std::int64_t rows, c10::Device device) const {
+  return mask_of(*this, {shard.own.end - rows, shard.own.end}, device);
 }
 
 std::optional<at::Tensor> Batch::key_mask(c10::Device device) const {

@@ -34,8 +34,9 @@ struct Batch {
   std::int64_t size() const { return static_cast<std::int64_t>(samples.size()); }
   /// The values of a field that all sequences have. Throws DataError for a batch without it.
   const at::Tensor& at(const std::string& field) const;
-  /// Of `shard.own`, what lies in each sequence: (B, n) bool. Nothing when all sequences are equally long.
-  std::optional<at::Tensor> own_mask(c10::Device device) const;
+  /// Of the last `rows` positions of `shard.own` (all but those that the model put in front), what lies in each
+  /// sequence: (B, rows) bool. Nothing when all sequences are equally long.
+  std::optional<at::Tensor> own_mask(std::int64_t rows, c10::Device device) const;
   /// The same over the whole sequence, (B, N): see dilated_attention.
   std::optional<at::Tensor> key_mask(c10::Device device) const;
 };

@@ -6,7 +6,6 @@
 #include <cmath>
 
 #include "core/error.h"
-#include "core/layers/position_encoding.h"
 #include "core/layers/recompute.h"
 #include "core/random.h"
 
@@ -150,6 +149,20 @@ double chance(const Pass& pass, std::int64_t sample, std::size_t what) {
   return std::ldexp(static_cast<double>(bits >> 11), -53);
 }
 
+/// The values of a field of modality number `index`, for the sequences that have it after modality dropout.
+at::Tensor values_of(const std::string& name, std::size_t index, const Batch& batch, const ModalityRows& rows) {
+  const FieldBatch& field = batch.fields.at(name);
+  const auto& kept = rows.sequences[index];
+  if (kept.size() == field.sequences.size()) return field.values;
+  std::vector<std::int64_t> taken;
+  for (std::size_t row = 0; row < field.sequences.size(); ++row) {
+    if (std::binary_search(kept.begin(), kept.end(), field.sequences[row])) {
+      taken.push_back(static_cast<std::int64_t>(row));
+    }
+  }
+  return field.values.index_select(0, at::tensor(taken, at::kLong).to(field.values.device()));
+}
+
 /// (B, n * s, F) to (B, n, s * F).
 at::Tensor by_position(const at::Tensor& rows, std::int64_t stride) {
   return rows.unflatten(1, {rows.size(1) / stride, stride}).flatten(2);
@@ -238,13 +251,24 @@ at::Tensor Multimodal::embed(std::size_t index, const at::Tensor& values, at::Sc
   return modality.embed ? (*modality.embed)(by_position(embedded, stride)) : embedded;
 }
 
-MultimodalAttention Multimodal::attention(const std::string& layer, const Batch& batch, const ModalityRows& rows,
-                                          const Pass& pass, const at::TensorOptions& options) const {
-  const auto key_mask = batch.key_mask(options.device());
-  const auto placed = [&](const std::string& name, SequenceAttention& attention, std::int64_t head_width,
+Multimodal::Placement Multimodal::place(const Batch& batch, const ModalityRows& rows,
+                                        const at::TensorOptions& options) const {
+  const auto positions = [&](std::int64_t head_width) {
+    return QueryKeyPositions(config_.transformer.positions, batch.shard.own, batch.shard.length, head_width, options);
+  };
+  Placement placement{positions(config_.transformer.head_width()), positions(config_.cross_width / config_.cross_heads),
+                      std::vector<std::optional<at::Tensor>>(modalities_.size()), batch.key_mask(options.device())};
+  if (!placement.cross_mask) return placement;
+  for (std::size_t index = 0; index < modalities_.size(); ++index) {
+    placement.own_masks[index] = rows.select(*placement.cross_mask, index);
+  }
+  return placement;
+}
+
+MultimodalAttention Multimodal::attention(const std::string& layer, const Batch& batch, const Placement& placement,
+                                          const Pass& pass) const {
+  const auto placed = [&](const std::string& name, SequenceAttention& attention, const QueryKeyPositions& positions,
                           const std::optional<at::Tensor>& mask) {
-    const QueryKeyPositions positions(config_.transformer.positions, batch.shard.own, batch.shard.length, head_width,
-                                      options);
     return [name, &attention, positions, mask, shard = batch.shard, observe = pass.observe](
                const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) {
       const auto placed_q = positions.query(q), placed_k = positions.key(k);
@@ -254,12 +278,10 @@ MultimodalAttention Multimodal::attention(const std::string& layer, const Batch&
   };
   MultimodalAttention result;
   for (std::size_t index = 0; index < modalities_.size(); ++index) {
-    std::optional<at::Tensor> mask;
-    if (key_mask) mask = rows.select(*key_mask, index);
     result.own.emplace_back(placed(layer + ".modalities." + config_.modalities[index].name + ".self_attn",
-                                   *modalities_[index].attention, config_.transformer.head_width(), mask));
+                                   *modalities_[index].attention, placement.own, placement.own_masks[index]));
   }
-  result.cross = placed(layer + ".cross", *cross_attention_, config_.cross_width / config_.cross_heads, key_mask);
+  result.cross = placed(layer + ".cross", *cross_attention_, placement.cross, placement.cross_mask);
   return result;
 }
 
@@ -287,26 +309,12 @@ at::Tensor Multimodal::features(const Batch& batch, const ModalityRows& rows, co
   std::vector<at::Tensor> embedded;
   for (std::size_t index = 0; index < modalities_.size(); ++index) {
     if (rows.count(index) == 0) continue;
-    const FieldBatch& field = batch.fields.at(config_.modalities[index].name);
-    std::vector<std::int64_t> taken;  // rows of the field: without what modality dropout took
-    for (std::size_t row = 0; row < field.sequences.size(); ++row) {
-      const auto& kept = rows.sequences[index];
-      if (std::binary_search(kept.begin(), kept.end(), field.sequences[row])) {
-        taken.push_back(static_cast<std::int64_t>(row));
-      }
-    }
-    const bool all = taken.size() == field.sequences.size();
-    const auto chosen = at::tensor(taken, at::kLong).to(field.values.device());
-    embedded.push_back(embed(index, all ? field.values : field.values.index_select(0, chosen), pass.dtype));
+    embedded.push_back(embed(index, values_of(config_.modalities[index].name, index, batch, rows), pass.dtype));
   }
-  auto x = at::cat(embedded);
-  if (config_.transformer.positions == Positions::Sinusoidal) {
-    const Range own = batch.shard.own;
-    const auto places = at::arange(own.begin, own.end, x.options().dtype(at::kLong));
-    x = x + sinusoidal_encoding(places, config_.transformer.width).to(x.scalar_type());
-  }
+  auto x = add_positions(at::cat(embedded), config_.transformer.positions, batch.shard.own);
+  const Placement placement = place(batch, rows, x.options());
   for (std::size_t index = 0; index < layers_.size(); ++index) {
-    const auto attends = attention("layers." + std::to_string(index), batch, rows, pass, x.options());
+    const auto attends = attention("layers." + std::to_string(index), batch, placement, pass);
     const auto run = [&layer = layers_[index], rows, attends, sites = sites(index, batch, rows, pass)](
                          const at::Tensor& input) { return layer(input, rows, attends, sites); };
     x = pass.recompute ? recompute(run, x) : run(x);
@@ -325,18 +333,13 @@ LossSum Multimodal::forecast_loss(const at::Tensor& features, const Batch& batch
   for (std::size_t index = 0; index < modalities_.size(); ++index) {
     const ModalityConfig& modality = config_.modalities[index];
     if (!modalities_[index].forecast || rows.count(index) == 0) continue;
-    const FieldBatch& now = batch.fields.at(modality.name);
-    const FieldBatch& next = batch.fields.at(modality.name + ".next");
-    const auto change = by_position((next.values - now.values).to(at::kDouble), modality.stride);
-    for (std::size_t row = 0; row < now.sequences.size(); ++row) {
-      const auto& kept = rows.sequences[index];
-      if (!std::binary_search(kept.begin(), kept.end(), now.sequences[row])) continue;
-      const auto expected = change[static_cast<std::int64_t>(row)];
-      const auto predicted = (*modalities_[index].forecast)(features[now.sequences[row]]).to(at::kDouble);
-      sum = sum + (predicted - expected).square().mean(-1).sum();
-      persistence += expected.square().mean(-1).sum();
-      count += expected.size(0);
-    }
+    const auto now = values_of(modality.name, index, batch, rows);
+    const auto next = values_of(modality.name + ".next", index, batch, rows);
+    const auto change = by_position((next - now).to(at::kDouble), modality.stride);
+    const auto predicted = (*modalities_[index].forecast)(rows.select(features, index)).to(at::kDouble);
+    sum = sum + (predicted - change).square().mean(-1).sum();
+    persistence += change.square().mean(-1).sum();
+    count += change.size(0) * change.size(1);
   }
   // Where nothing is forecast here the loss still depends on the features: other ranks wait for this one's gradients.
   return {sum + features.sum().to(at::kDouble) * 0, at::full({}, count, sum.options().dtype(at::kLong)),

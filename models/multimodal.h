@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -65,8 +66,15 @@ class Multimodal : public Model {
   /// Who has what, after modality dropout. Throws DataError for a sequence that has nothing.
   ModalityRows present(const Batch& batch, const Pass& pass) const;
   at::Tensor embed(std::size_t modality, const at::Tensor& values, at::ScalarType dtype) const;
-  MultimodalAttention attention(const std::string& layer, const Batch& batch, const ModalityRows& rows,
-                                const Pass& pass, const at::TensorOptions& options) const;
+  /// Where a batch's queries and keys lie, the same for all layers.
+  struct Placement {
+    QueryKeyPositions own, cross;
+    std::vector<std::optional<at::Tensor>> own_masks;  ///< (rows of the modality, N), one a modality
+    std::optional<at::Tensor> cross_mask;              ///< (B, N)
+  };
+  Placement place(const Batch& batch, const ModalityRows& rows, const at::TensorOptions& options) const;
+  MultimodalAttention attention(const std::string& layer, const Batch& batch, const Placement& placement,
+                                const Pass& pass) const;
   MultimodalSites sites(std::size_t layer, const Batch& batch, const ModalityRows& rows, const Pass& pass) const;
   /// (B, n, M * C), after the last normalizations.
   at::Tensor features(const Batch& batch, const ModalityRows& rows, const Pass& pass) const;

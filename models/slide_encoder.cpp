@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 
 #include "core/layers/position_encoding.h"
+#include "models/class_token.h"
 
 namespace longnet {
 namespace {
@@ -65,7 +66,7 @@ SlideEncoder::SlideEncoder(const SlideEncoderConfig& config, SequenceParallel& p
 SlideEmbedding SlideEncoder::embed(const Batch& batch, const Pass& pass) const {
   const auto cells = grid_encoding(batch.at("coords"), static_cast<double>(config_.cell), config_.transformer.width);
   auto x = (*patch_embed_)(batch.at("tiles").to(pass.dtype)) + cells.to(pass.dtype);
-  if (batch.shard.is_first()) x = at::cat({cls_token_.to(pass.dtype).expand({x.size(0), class_tokens, -1}), x}, 1);
+  x = with_class_token(x, cls_token_, batch.shard);
 
   const auto pooled = [&](const at::Tensor& rows) {
     return (*norm_)(pool(rows, config_.pooling, class_tokens, batch, parallel_));

@@ -131,6 +131,12 @@ std::optional<std::string> coverage_warning(const TransformerConfig& config, std
          " for one: their attention is 0; a branch of rate 1 covers every position";
 }
 
+at::Tensor add_positions(const at::Tensor& x, Positions positions, Range own) {
+  if (positions != Positions::Sinusoidal) return x;
+  const auto places = at::arange(own.begin, own.end, x.options().dtype(at::kLong));
+  return x + sinusoidal_encoding(places, x.size(-1)).to(x.scalar_type());
+}
+
 QueryKeyPositions::QueryKeyPositions(Positions positions, Range own, std::int64_t length, std::int64_t head_width,
                                      const at::TensorOptions& options) {
   if (positions == Positions::Rope) {
@@ -179,11 +185,7 @@ at::Tensor Transformer::run(const at::Tensor& input, const SequenceShard& shard,
                             const std::vector<std::int64_t>& samples, const AttendInLayer& attend,
                             const Visitor& visit) const {
   const QueryKeyPositions positions(config_.positions, shard.own, shard.length, config_.head_width(), input.options());
-  auto x = input;
-  if (config_.positions == Positions::Sinusoidal) {
-    const auto places = at::arange(shard.own.begin, shard.own.end, input.options().dtype(at::kLong));
-    x = x + sinusoidal_encoding(places, config_.width).to(x.scalar_type());
-  }
+  auto x = add_positions(input, config_.positions, shard.own);
   if (visit) visit(x);
   for (std::size_t index = 0; index < layers_.size(); ++index) {
     const LayerAttention attention = [attend, index, positions](const at::Tensor& q, const at::Tensor& k,

@@ -67,6 +67,9 @@ void write_transformer(ConfigWriter& writer, const TransformerConfig& config);
 /// length that the stack's positions or compatibility cannot take.
 std::optional<std::string> coverage_warning(const TransformerConfig& config, std::int64_t length);
 
+/// x (B, n, C) with the positions `own` of its tokens, where they are of a kind that is added to the input.
+at::Tensor add_positions(const at::Tensor& x, Positions positions, Range own);
+
 /// What q and k are multiplied with for their positions.
 class QueryKeyPositions {
  public:

@@ -7,6 +7,7 @@
 
 #include "core/attention/kernel.h"
 #include "core/attention/merged_rows.h"
+#include "core/attention/query_weights.h"
 #include "core/attention/views.h"
 #include "core/error.h"
 
@@ -72,28 +73,9 @@ struct Backward {
   }
 };
 
-/// The logarithm of how many zero keys each own query has: (n, H) float64.
-at::Tensor log_zero_keys(const AttentionPlan& plan, c10::Device device) {
-  auto counts = at::zeros({plan.own.size(), plan.heads}, at::kDouble);
-  for (const Branch& branch : plan.mixture.branches) {
-    const BranchHeads heads{branch, plan.heads, plan.mixture.head_offsets};
-    for (std::int64_t head = 0; head < plan.heads; ++head) {
-      const ZeroKeys keys = zero_keys(heads, plan.length, head);
-      const Range part{std::max(plan.own.begin, keys.segment_begin), plan.own.end};
-      if (keys.count == 0 || part.size() <= 0) continue;
-      const auto rows = rows_in(heads, keys.segment_begin, part);
-      const Span span = places_of(heads, keys.segment_begin, rows, plan.own.begin)[static_cast<std::size_t>(head)];
-      if (span.count == 0) continue;
-      const std::int64_t end = span.first + (span.count - 1) * branch.rate + 1;
-      counts.select(1, head).slice(0, span.first, end, branch.rate).add_(static_cast<double>(keys.count));
-    }
-  }
-  return counts.log_().to(device);
-}
-
 /// Takes zero keys into the softmax: they weigh e^0 each and add nothing.
 void add_zero_keys(KernelOutput& result, const AttentionPlan& plan) {
-  const auto keys = log_zero_keys(plan, result.lse.device()).to(result.lse.scalar_type());
+  const auto keys = zero_key_counts(plan, plan.own).log_().to(result.lse.options());
   const auto lse = at::logaddexp(result.lse, keys);
   const auto weight = (result.lse - lse).exp().masked_fill_(result.lse.eq(-infinity), 0);
   result.out.mul_(weight.unsqueeze(-1));

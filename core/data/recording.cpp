@@ -62,15 +62,16 @@ void Recording::examine(const Field& field) {
   length_ = length;
 }
 
-at::Tensor Recording::read(const Field& field, Range rows) const {
-  const auto stored = file_.read_rows(field.name, rows.begin, rows.end);
+at::Tensor Recording::usable(const Field& field, const at::Tensor& stored, std::int64_t first_row) const {
   if (field.kind == Field::Kind::Frames) return stored.scalar_type() == at::kDouble ? stored : stored.to(at::kFloat);
   auto tokens = stored.to(at::kLong);
   const auto outside = tokens.lt(0).logical_or(tokens.ge(field.size)).nonzero();
   if (outside.size(0) > 0) {
     const auto row = outside[0][0].item<std::int64_t>();
-    fail(field, "holds " + std::to_string(tokens[row].item<std::int64_t>()) + " in row " +
-                    std::to_string(rows.begin + row) + ", but " + field.size_key + " is " + std::to_string(field.size));
+    const std::string value = std::to_string(tokens[row].item<std::int64_t>());
+    const std::string where =
+        field.per_sequence ? "is " + value : "holds " + value + " in row " + std::to_string(first_row + row);
+    fail(field, where + ", but " + field.size_key + " is " + std::to_string(field.size));
   }
   return tokens;
 }
@@ -79,24 +80,15 @@ FieldRows Recording::read(Range positions) const {
   FieldRows result;
   for (const Field& field : fields_) {
     if (field.per_sequence) {
-      auto whole = file_.read(field.name);
-      if (field.kind == Field::Kind::Frames) {
-        result.emplace(field.name, whole.scalar_type() == at::kDouble ? whole : whole.to(at::kFloat));
-        continue;
-      }
-      whole = whole.to(at::kLong).reshape({1});
-      const auto value = whole.item<std::int64_t>();
-      if (value < 0 || value >= field.size) {
-        fail(field, "is " + std::to_string(value) + ", but " + field.size_key + " is " + std::to_string(field.size));
-      }
-      result.emplace(field.name, whole);
+      const auto whole = file_.read(field.name);
+      result.emplace(field.name, usable(field, whole.dim() == 0 ? whole.reshape({1}) : whole, 0));
       continue;
     }
-    const Range rows{positions.begin * field.stride, positions.end * field.stride};
-    result.emplace(field.name, read(field, rows));
-    if (field.next) {
-      result.emplace(field.name + ".next", read(field, {rows.begin + field.stride, rows.end + field.stride}));
-    }
+    const auto rows = [&](std::int64_t begin, std::int64_t end) {
+      return usable(field, file_.read_rows(field.name, begin * field.stride, end * field.stride), begin * field.stride);
+    };
+    result.emplace(field.name, rows(positions.begin, positions.end));
+    if (field.next) result.emplace(field.name + ".next", rows(positions.begin + 1, positions.end + 1));
   }
   return result;
 }

@@ -30,7 +30,8 @@ class Recording {
 
  private:
   void examine(const Field& field);
-  at::Tensor read(const Field& field, Range rows) const;
+  /// Rows as a model takes them. Throws DataError for tokens that the model has no room for.
+  at::Tensor usable(const Field& field, const at::Tensor& stored, std::int64_t first_row) const;
   [[noreturn]] void fail(const Field& field, const std::string& what) const;
 
   std::filesystem::path path_;
