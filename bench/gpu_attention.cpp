@@ -2,7 +2,8 @@
 // table of them.
 //
 //   attention   the paper's segments and rates, H = 12, D = 64, causal, bfloat16, against LibTorch's own choice of a
-//   dense kernel kernel      one call of each kernel by rows: what core/attention/kernel_choice.h decides between
+//               dense kernel
+//   kernel      one call of each kernel by rows: what core/attention/kernel_choice.h decides between
 
 #include <ATen/ATen.h>
 #include <c10/core/Event.h>

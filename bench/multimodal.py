@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The multi-modal model on its two data sets (./launch/fetch_sensors.py), on two ranks.
+"""The multi-modal model on its two data sets (./launch/scripts/fetch_sensors.py), on two ranks.
 
     bench/multimodal.py [--seeds 5]
 

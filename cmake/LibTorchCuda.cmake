@@ -2,10 +2,10 @@
 
 set(nvidia "${LONGNET_LIBTORCH}/../nvidia")
 
-# nvcc: the one that is named or on the PATH, else the one that launch/setup.sh --cuda has put beside LibTorch.
+# nvcc: the one that is named or on the PATH, else the one that launch/scripts/setup.sh --cuda has put beside LibTorch.
 find_program(LONGNET_NVCC nvcc HINTS /usr/local/cuda/bin "${nvidia}/cu13/bin")
 if(NOT CMAKE_CUDA_COMPILER AND NOT LONGNET_NVCC)
-  message(FATAL_ERROR "LONGNET_CUDA is ON, but there is no nvcc. Run ./launch/setup.sh --cuda, install the CUDA Toolkit 13, "
+  message(FATAL_ERROR "LONGNET_CUDA is ON, but there is no nvcc. Run ./launch/scripts/setup.sh --cuda, install the CUDA Toolkit 13, "
                       "or name the compiler with -DCMAKE_CUDA_COMPILER=PATH.")
 endif()
 if(NOT CMAKE_CUDA_COMPILER)
@@ -20,7 +20,7 @@ endif()
 
 if(NOT EXISTS "${LONGNET_LIBTORCH}/lib/libtorch_cuda.so" OR NOT EXISTS "${nvidia}/cu13/lib/libcublas.so.13")
   message(FATAL_ERROR "LONGNET_CUDA is ON, but the LibTorch in ${LONGNET_LIBTORCH} was installed without its CUDA libraries. "
-                      "Run ./launch/setup.sh --cuda, which installs the full wheel.")
+                      "Run ./launch/scripts/setup.sh --cuda, which installs the full wheel.")
 endif()
 
 set(CMAKE_CUDA_STANDARD 17)                # nvcc 13.0 with CMake 3.25
@@ -38,7 +38,7 @@ target_link_libraries(longnet_torch INTERFACE ${TORCH_LIBRARIES} CUDA::cudart)
 find_path(LONGNET_NCCL_INCLUDE nccl.h PATHS "${nvidia}/nccl/include" NO_DEFAULT_PATH)
 find_file(LONGNET_NCCL_LIBRARY libnccl.so.2 PATHS "${nvidia}/nccl/lib" NO_DEFAULT_PATH)
 if(NOT LONGNET_NCCL_INCLUDE OR NOT LONGNET_NCCL_LIBRARY)
-  message(FATAL_ERROR "LONGNET_CUDA is ON, but LibTorch's NCCL is not in ${nvidia}/nccl. Run ./launch/setup.sh --cuda, or name "
+  message(FATAL_ERROR "LONGNET_CUDA is ON, but LibTorch's NCCL is not in ${nvidia}/nccl. Run ./launch/scripts/setup.sh --cuda, or name "
                       "-DLONGNET_NCCL_INCLUDE=DIR and -DLONGNET_NCCL_LIBRARY=FILE of the NCCL that this LibTorch loads.")
 endif()
 add_library(longnet_nccl SHARED IMPORTED)

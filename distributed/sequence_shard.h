@@ -3,7 +3,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "core/attention/rows.h"
+#include "core/range.h"
 
 namespace longnet {
 

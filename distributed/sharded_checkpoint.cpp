@@ -9,9 +9,9 @@
 #include <fstream>
 #include <map>
 
-#include "core/attention/rows.h"
 #include "core/error.h"
 #include "core/files/safetensors.h"
+#include "core/range.h"
 #include "distributed/agreement.h"
 
 namespace longnet {

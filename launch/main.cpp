@@ -8,9 +8,9 @@
 #include "distributed/agreement.h"
 #include "distributed/mpi/mpi_communicator.h"
 #include "distributed/mpi/mpi_environment.h"
-#include "launch/commands.h"
-#include "launch/signals.h"
-#include "launch/version.h"
+#include "launch/commands/commands.h"
+#include "launch/job/signals.h"
+#include "launch/job/version.h"
 
 namespace longnet {
 namespace {

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Starts longnet on RANKS ranks of this host:   ./launch/mpirun.sh RANKS train CONFIG [options]
-# It sets what Open MPI needs on a laptop or in a container; on a cluster call mpirun or srun yourself (launch/slurm.sbatch).
+# It sets what Open MPI needs on a laptop or in a container; on a cluster call mpirun or srun yourself (launch/scripts/slurm.sbatch).
 set -euo pipefail
 here=$(cd "$(dirname "$0")/.." && pwd)
 ranks=${1:?usage: mpirun.sh RANKS COMMAND ...}

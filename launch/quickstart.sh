@@ -11,7 +11,7 @@ run=runs/quickstart
 say() { printf '\n== %s\n' "$*"; }
 
 say "Setting up"
-./launch/setup.sh
+./launch/scripts/setup.sh
 
 say "Building"
 cmake --preset release >/dev/null

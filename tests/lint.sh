@@ -2,7 +2,7 @@
 # Formatting of all sources; clang-tidy on those that the last commit changed (or those since the revision in $1).
 set -euo pipefail
 cd "$(dirname "$0")/.."
-./launch/setup.sh clang-format clang-tidy
+./launch/scripts/setup.sh clang-format clang-tidy
 
 git ls-files '*.h' '*.cpp' '*.cu' | xargs clang-format --dry-run --Werror
 echo "lint: formatting is right"

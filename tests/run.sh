@@ -2,7 +2,7 @@
 # Sets the machine up, builds, and runs all tests. Arguments go to ctest, for example: ./tests/run.sh -R attention
 set -euo pipefail
 cd "$(dirname "$0")/.."
-./launch/setup.sh
+./launch/scripts/setup.sh
 
 # TensorBoard's own reader, for one test.
 tensorboard=third_party/tensorboard
@@ -12,7 +12,7 @@ if [[ ! -d $tensorboard ]]; then
 fi
 
 # Recordings of sensors, for the tests of the configurations that use them.
-[[ -d data/daphnet ]] || ./launch/fetch_sensors.py
+[[ -d data/daphnet ]] || ./launch/scripts/fetch_sensors.py
 
 cmake --preset release >/dev/null
 cmake --build --preset release

@@ -3,7 +3,7 @@
 # and a short training with that build on whatever device is here. tests/gpu/pack.sh and tests/gpu/run.sh are for a machine with a GPU.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-./launch/setup.sh --cuda
+./launch/scripts/setup.sh --cuda
 
 cmake --preset cuda >/dev/null
 cmake --build --preset cuda

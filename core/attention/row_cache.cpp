@@ -55,8 +55,8 @@ at::Tensor RowCache::attend(const at::Tensor& q, const at::Tensor& k, const at::
   for (BranchRows& rows : branches_) {
     const std::int64_t begin = segment_begin(rows.heads.branch, position);
     const auto spans = rows_in(rows.heads, begin, {position, position + 1});
-    std::vector<std::int64_t>
-        members;  // the heads to whose rows this position belongs; they share an offset, so a row number
+    // The heads to whose rows this position belongs: they share an offset, and so a row number.
+    std::vector<std::int64_t> members;
     for (std::int64_t head = 0; head < heads_; ++head) {
       if (spans[static_cast<std::size_t>(head)].count == 1) members.push_back(head);
     }

@@ -4,19 +4,11 @@
 #include <vector>
 
 #include "core/attention/mixture.h"
+#include "core/range.h"
 
 /// Index arithmetic of dilated attention: which positions of a sequence take part in a branch, and how they lie in
 /// memory. Pure functions of 64-bit integers; no tensors, no ranks.
 namespace longnet {
-
-/// Positions begin <= p < end of a sequence.
-struct Range {
-  std::int64_t begin;
-  std::int64_t end;
-
-  std::int64_t size() const { return end - begin; }
-  bool operator==(const Range&) const = default;
-};
 
 /// Where the segment that holds `position` begins.
 inline std::int64_t segment_begin(const Branch& branch, std::int64_t position) {

@@ -14,8 +14,10 @@
 
 /// How a section of the configuration becomes a struct, and back. A section is described once, as a function template
 ///
-///     template <typename Fields> void describe(Fields& field, Struct& value) { field("key", value.member,
-///     at_least(1)); ... }
+///     template <typename Fields>
+///     void describe(Fields& field, Struct& value) {
+///       field("key", value.member, at_least(1));
+///     }
 ///
 /// that ConfigReader and ConfigWriter run through. A member's first value is the key's default.
 namespace longnet {
@@ -37,8 +39,8 @@ inline Bounds from_zero_to_below(double high) {
   return {0, high, false, true};
 }
 
-/// The names of an enumeration's values in the configuration: specialize `static constexpr std::array<std::pair<const
-/// char*, Enum>, n> names`.
+/// The names of an enumeration's values in the configuration. A specialization has
+/// `static constexpr std::array<std::pair<const char*, Enum>, n> names`.
 template <typename Enum>
 struct ConfigNames;
 

@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "core/attention/rows.h"
+#include "core/range.h"
 
 namespace longnet {
 

@@ -7,8 +7,7 @@
 namespace longnet {
 
 /// The files that `patterns` name: a file is itself, a folder all regular files below it, anything else a glob (`*`,
-/// `?`,
-/// `[...]`); each pattern's files sorted by name, empty files in folders and globs left out. Throws DataError for a
+/// `?`, `[...]`); each pattern's files sorted by name, empty files in folders and globs left out. Throws DataError for a
 /// pattern that names nothing and for an empty file.
 std::vector<std::filesystem::path> expand_paths(const std::vector<std::string>& patterns);
 

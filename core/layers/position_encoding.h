@@ -2,8 +2,6 @@
 
 #include <ATen/core/Tensor.h>
 
-#include "core/attention/rows.h"
-
 /// Vectors that are added to a model's input to tell where it lies.
 namespace longnet {
 

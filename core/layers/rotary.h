@@ -2,7 +2,7 @@
 
 #include <ATen/core/Tensor.h>
 
-#include "core/attention/rows.h"
+#include "core/range.h"
 
 namespace longnet {
 

@@ -3,7 +3,7 @@
 # programs and tests, Open MPI and the other Debian libraries, configurations and data. The result is the folder
 # build/gpu-pack, of less than 60 MiB; copy it there and call its run.sh.
 #
-#   ./launch/setup.sh --cuda && ./tests/gpu/pack.sh
+#   ./launch/scripts/setup.sh --cuda && ./tests/gpu/pack.sh
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 build=build/cuda

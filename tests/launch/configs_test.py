@@ -14,7 +14,7 @@ from pathlib import Path
 from harness import ProgramTest, main, settings
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
-DATA = CONFIGS.parent / "data"  # of launch/fetch_sensors.py
+DATA = CONFIGS.parent / "data"  # of launch/scripts/fetch_sensors.py
 
 
 class Configs(ProgramTest):

@@ -1,6 +1,6 @@
 // Which GPU a rank takes.
 
-#include "launch/device_choice.h"
+#include "launch/job/device_choice.h"
 
 #include <gtest/gtest.h>
 

@@ -11,9 +11,9 @@
 
 #include "core/files/safetensors.h"
 #include "distributed/mpi/mpi_communicator.h"
-#include "launch/evaluation.h"
-#include "launch/restore.h"
-#include "launch/training_step.h"
+#include "launch/training/evaluation.h"
+#include "launch/training/restore.h"
+#include "launch/training/training_step.h"
 #include "tests/device.h"
 
 namespace longnet {

@@ -1,6 +1,6 @@
 // The promise of the project: a training run does not depend on how many ranks make it.
 
-#include "launch/training_step.h"
+#include "launch/training/training_step.h"
 
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
@@ -13,7 +13,7 @@
 #include "core/attention/mixture.h"
 #include "distributed/mpi/mpi_communicator.h"
 #include "distributed/sequence_shard.h"
-#include "launch/restore.h"
+#include "launch/training/restore.h"
 #include "tests/device.h"
 
 namespace longnet {

@@ -9,10 +9,10 @@
 #include "core/error.h"
 #include "core/files/safetensors.h"
 #include "distributed/agreement.h"
-#include "launch/commands.h"
-#include "launch/evaluation.h"
-#include "launch/peak_memory.h"
-#include "launch/restore.h"
+#include "launch/commands/commands.h"
+#include "launch/output/peak_memory.h"
+#include "launch/training/evaluation.h"
+#include "launch/training/restore.h"
 
 namespace longnet {
 namespace {

@@ -1,4 +1,4 @@
-#include "launch/peak_memory.h"
+#include "launch/output/peak_memory.h"
 
 #include <fstream>
 #include <string>

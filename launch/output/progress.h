@@ -4,7 +4,7 @@
 #include <string>
 #include <utility>
 
-#include "launch/log.h"
+#include "launch/output/log.h"
 
 namespace longnet {
 

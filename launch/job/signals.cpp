@@ -1,4 +1,4 @@
-#include "launch/signals.h"
+#include "launch/job/signals.h"
 
 #include <pthread.h>
 

@@ -1,4 +1,4 @@
-#include "launch/device_choice.h"
+#include "launch/job/device_choice.h"
 
 #include <ATen/ATen.h>
 

@@ -1,4 +1,4 @@
-#include "launch/run_folder.h"
+#include "launch/output/run_folder.h"
 
 #include <nlohmann/json.hpp>
 #include <vector>

@@ -9,10 +9,10 @@
 #include "core/files/weights_file.h"
 #include "core/training/adamw.h"
 #include "distributed/agreement.h"
-#include "launch/commands.h"
-#include "launch/restore.h"
-#include "launch/run_folder.h"
-#include "launch/version.h"
+#include "launch/commands/commands.h"
+#include "launch/job/version.h"
+#include "launch/output/run_folder.h"
+#include "launch/training/restore.h"
 
 namespace longnet {
 namespace {

@@ -3,7 +3,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "launch/job.h"
+#include "launch/job/job.h"
 
 namespace longnet {
 

@@ -1,4 +1,4 @@
-#include "launch/job.h"
+#include "launch/job/job.h"
 
 #include <ATen/Parallel.h>
 
@@ -10,8 +10,8 @@
 #include "core/error.h"
 #include "distributed/agreement.h"
 #include "distributed/nccl/nccl_communicator.h"
-#include "launch/device_choice.h"
-#include "launch/version.h"
+#include "launch/job/device_choice.h"
+#include "launch/job/version.h"
 #include "models/registry.h"
 
 namespace longnet {

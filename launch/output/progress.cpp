@@ -1,4 +1,4 @@
-#include "launch/progress.h"
+#include "launch/output/progress.h"
 
 #include <spdlog/fmt/fmt.h>
 #include <unistd.h>

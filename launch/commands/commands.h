@@ -6,8 +6,8 @@
 #include <vector>
 
 #include "distributed/communicator.h"
-#include "launch/job.h"
-#include "launch/signals.h"
+#include "launch/job/job.h"
+#include "launch/job/signals.h"
 
 /// The subcommands of the program, one file each. They return the program's exit code and throw longnet::Error.
 namespace longnet {

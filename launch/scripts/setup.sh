@@ -2,11 +2,11 @@
 # Installs what longnet is built with, where it is missing: Debian packages, and LibTorch from PyPI into third_party/.
 # Run again it does nothing. Needs root or sudo only when a package is missing.
 #
-#   ./launch/setup.sh [--cuda] [more Debian packages]
+#   ./launch/scripts/setup.sh [--cuda] [more Debian packages]
 #
 # --cuda: for a build with CUDA, LibTorch with its CUDA libraries (5 GB) and, where there is no nvcc, the compiler beside them.
 set -euo pipefail
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/../.."
 
 cuda=false
 if [[ ${1:-} == --cuda ]]; then

@@ -4,7 +4,7 @@
 #include <functional>
 #include <vector>
 
-#include "launch/job.h"
+#include "launch/job/job.h"
 
 namespace longnet {
 

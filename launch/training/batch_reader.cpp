@@ -1,4 +1,4 @@
-#include "launch/batch_reader.h"
+#include "launch/training/batch_reader.h"
 
 #include <ATen/ATen.h>
 

@@ -2,7 +2,7 @@
 # Fetches four bacterial genomes of 5.5 million bases each (Klebsiella pneumoniae; Debian's package kleborate-examples) into
 # data/genomes. The package is unpacked, not installed: no root needed.
 set -euo pipefail
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/../.."
 target=data/genomes
 if ! compgen -G "$target/*.fna.xz" >/dev/null; then
   work=$(mktemp -d)

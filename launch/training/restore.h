@@ -5,7 +5,7 @@
 
 #include "core/training/adamw.h"
 #include "distributed/sharded_checkpoint.h"
-#include "launch/job.h"
+#include "launch/job/job.h"
 
 namespace longnet {
 

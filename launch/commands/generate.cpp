@@ -7,8 +7,8 @@
 #include "core/data/fasta.h"
 #include "core/error.h"
 #include "distributed/agreement.h"
-#include "launch/commands.h"
-#include "launch/restore.h"
+#include "launch/commands/commands.h"
+#include "launch/training/restore.h"
 #include "models/decoder.h"
 #include "models/sampler.h"
 

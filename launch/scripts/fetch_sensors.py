@@ -22,7 +22,7 @@ import zipfile
 from array import array
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 CLASSES = ["Standing", "Running", "Walking", "Badminton"]
 
 

@@ -1,4 +1,4 @@
-#include "launch/training_step.h"
+#include "launch/training/training_step.h"
 
 #include <ATen/ATen.h>
 #include <c10/core/Event.h>
@@ -11,7 +11,7 @@
 #include "core/training/clipping.h"
 #include "core/training/schedule.h"
 #include "distributed/gradient_reduction.h"
-#include "launch/batch_reader.h"
+#include "launch/training/batch_reader.h"
 
 namespace longnet {
 namespace {

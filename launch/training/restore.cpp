@@ -1,8 +1,8 @@
-#include "launch/restore.h"
+#include "launch/training/restore.h"
 
 #include "core/error.h"
 #include "distributed/agreement.h"
-#include "launch/run_folder.h"
+#include "launch/output/run_folder.h"
 
 namespace longnet {
 

@@ -10,9 +10,9 @@
 #include "core/files/grey_image.h"
 #include "core/files/safetensors.h"
 #include "distributed/agreement.h"
-#include "launch/batch_reader.h"
-#include "launch/commands.h"
-#include "launch/restore.h"
+#include "launch/commands/commands.h"
+#include "launch/training/batch_reader.h"
+#include "launch/training/restore.h"
 
 namespace longnet {
 namespace {

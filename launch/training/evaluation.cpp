@@ -1,4 +1,4 @@
-#include "launch/evaluation.h"
+#include "launch/training/evaluation.h"
 
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
@@ -6,7 +6,7 @@
 #include <algorithm>
 
 #include "distributed/agreement.h"
-#include "launch/batch_reader.h"
+#include "launch/training/batch_reader.h"
 
 namespace longnet {
 
