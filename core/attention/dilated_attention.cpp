@@ -1,9 +1,9 @@
 #include "core/attention/dilated_attention.h"
 
 #include <ATen/ATen.h>
-#include <torch/csrc/autograd/custom_function.h>
 
 #include "core/attention/attention_pass.h"
+#include "core/autograd.h"
 #include "core/error.h"
 
 namespace longnet {
@@ -13,10 +13,7 @@ using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
 /// What the backward pass needs besides tensors.
-struct Context : torch::CustomClassHolder {
-  Context(std::shared_ptr<const AttentionPlan> plan_, std::shared_ptr<KeyValueExchange> exchange_)
-      : plan(std::move(plan_)), exchange(std::move(exchange_)) {}
-
+struct Circumstances {
   std::shared_ptr<const AttentionPlan> plan;
   std::shared_ptr<KeyValueExchange> exchange;
 };
@@ -24,12 +21,14 @@ struct Context : torch::CustomClassHolder {
 class DilatedAttention : public torch::autograd::Function<DilatedAttention> {
  public:
   static variable_list forward(AutogradContext* ctx, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-                               const std::optional<at::Tensor>& key_mask, const c10::intrusive_ptr<Context>& context) {
-    const auto result = attention_forward({q, k, v, *context->plan, key_mask, context->exchange.get()});
+                               const std::optional<at::Tensor>& key_mask,
+                               const c10::intrusive_ptr<Kept<Circumstances>>& circumstances) {
+    const auto& [plan, exchange] = circumstances->value;
+    const auto result = attention_forward({q, k, v, *plan, key_mask, exchange.get()});
     variable_list saved{q, k, v, result.out, result.lse, key_mask.value_or(at::Tensor())};
     for (const SegmentRows& rows : result.remote) saved.insert(saved.end(), {rows.keys, rows.values});
     ctx->save_for_backward(saved);
-    ctx->saved_data["context"] = c10::IValue::make_capsule(context);
+    keep(ctx, circumstances);
     ctx->mark_non_differentiable({result.lse});
     return {result.out, result.lse};
   }
@@ -39,11 +38,11 @@ class DilatedAttention : public torch::autograd::Function<DilatedAttention> {
       throw Error("dilated attention has no second derivative: call backward without create_graph");
     }
     const auto saved = ctx->get_saved_variables();
-    const auto context = c10::static_intrusive_pointer_cast<Context>(ctx->saved_data["context"].toCapsule());
+    const auto& [plan, exchange] = recall<Circumstances>(ctx);
     const auto key_mask = saved[5].defined() ? std::optional(saved[5]) : std::nullopt;
     AttentionResult result{saved[3], saved[4], {}};
     for (std::size_t i = 6; i < saved.size(); i += 2) result.remote.push_back({saved[i], saved[i + 1]});
-    const AttentionInputs inputs{saved[0], saved[1], saved[2], *context->plan, key_mask, context->exchange.get()};
+    const AttentionInputs inputs{saved[0], saved[1], saved[2], *plan, key_mask, exchange.get()};
     const auto [q, k, v] = attention_backward(gradients[0], inputs, result);
     return {q, k, v, at::Tensor(), at::Tensor()};
   }
@@ -55,8 +54,10 @@ AttentionOutput dilated_attention(const at::Tensor& q, const at::Tensor& k, cons
                                   std::shared_ptr<const AttentionPlan> plan, const std::optional<at::Tensor>& key_mask,
                                   std::shared_ptr<KeyValueExchange> exchange) {
   require_valid({q, k, v, *plan, key_mask, exchange.get()});
+  // Where rows were exchanged, their owners wait for this rank's gradients of them.
+  const auto followed_q = exchange ? always_followed(q) : q;
   const auto outputs =
-      DilatedAttention::apply(q, k, v, key_mask, c10::make_intrusive<Context>(std::move(plan), std::move(exchange)));
+      DilatedAttention::apply(followed_q, k, v, key_mask, kept(Circumstances{std::move(plan), std::move(exchange)}));
   return {outputs[0], outputs[1]};
 }
 

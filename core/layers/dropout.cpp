@@ -4,10 +4,10 @@
 #include <ATen/Dispatch.h>
 #include <ATen/OpMathType.h>
 #include <ATen/Parallel.h>
-#include <torch/csrc/autograd/custom_function.h>
 
 #include <algorithm>
 
+#include "core/autograd.h"
 #include "core/layers/cuda/dropout.h"
 #include "core/layers/dropout_mask.h"
 #include "core/random.h"
@@ -48,8 +48,7 @@ at::Tensor masked(const at::Tensor& x, double rate, const DropoutSite& site) {
   return output;
 }
 
-struct Context : torch::CustomClassHolder {
-  Context(double rate_, DropoutSite site_) : rate(rate_), site(std::move(site_)) {}
+struct Settings {
   double rate;
   DropoutSite site;
 };
@@ -57,15 +56,15 @@ struct Context : torch::CustomClassHolder {
 class Dropout : public torch::autograd::Function<Dropout> {
  public:
   static at::Tensor forward(torch::autograd::AutogradContext* ctx, const at::Tensor& x,
-                            const c10::intrusive_ptr<Context>& context) {
-    ctx->saved_data["context"] = c10::IValue::make_capsule(context);
-    return masked(x, context->rate, context->site);
+                            const c10::intrusive_ptr<Kept<Settings>>& settings) {
+    keep(ctx, settings);
+    return masked(x, settings->value.rate, settings->value.site);
   }
 
   static torch::autograd::variable_list backward(torch::autograd::AutogradContext* ctx,
                                                  const torch::autograd::variable_list& gradients) {
-    const auto context = c10::static_intrusive_pointer_cast<Context>(ctx->saved_data["context"].toCapsule());
-    return {masked(gradients[0], context->rate, context->site), at::Tensor()};
+    const auto& [rate, site] = recall<Settings>(ctx);
+    return {masked(gradients[0], rate, site), at::Tensor()};
   }
 };
 
@@ -73,7 +72,7 @@ class Dropout : public torch::autograd::Function<Dropout> {
 
 at::Tensor dropout(const at::Tensor& x, double rate, const DropoutSite& site) {
   if (rate == 0) return x;
-  return Dropout::apply(x, c10::make_intrusive<Context>(rate, site));
+  return Dropout::apply(x, kept(Settings{rate, site}));
 }
 
 }  // namespace longnet

@@ -10,6 +10,7 @@
 #include "distributed/agreement.h"
 #include "distributed/sequence_parallel.h"
 #include "tests/core/attention/oracle.h"
+#include "tests/definition.h"
 #include "tests/device.h"
 
 namespace longnet {
@@ -73,12 +74,52 @@ void expect_definition(Communicator& world, const Problem& problem, const Result
              v = problem.v.clone().requires_grad_();
   const auto whole = test::oracle(q, k, v, problem.mixture, problem.causal, problem.key_mask).out;
   const auto gradients = torch::autograd::grad({whole}, {q, k, v}, {problem.out_gradient});
-  const auto own = even_layout(q.size(1), world.size())[static_cast<std::size_t>(world.rank())];
+  const auto own = test::shares_by_definition(q.size(1), world.size())[static_cast<std::size_t>(world.rank())];
   const auto close = [&](const at::Tensor& mine, const at::Tensor& all) {
     return at::allclose(mine, all.slice(1, own.begin, own.end), 1e-11, 1e-11);
   };
   EXPECT_TRUE(close(result.out, whole));
   for (std::size_t i = 0; i < 3; ++i) EXPECT_TRUE(close(result.gradients[i], gradients[i])) << "gradient " << i;
+}
+
+/// Keys and values of one rank alone need a gradient: it comes from the other ranks, which must not skip their part.
+TEST(SequenceAttention, GivesGradientsToARankWhileTheOthersNeedNone) {
+  const auto world = test::make_world();
+  for (unsigned seed = 0; seed < 30; ++seed) {
+    const Problem problem = random_problem(seed);
+    SequenceParallel parallel(*world);
+    const auto attention = parallel.attention(problem.mixture, problem.q.size(2), problem.causal);
+    const auto shard = parallel.shard(problem.q.size(1));
+    const auto part = [&](const at::Tensor& tensor) {
+      return tensor.slice(1, shard.own.begin, shard.own.end).contiguous();
+    };
+    const bool wants = world->rank() == 0;
+    const auto k = part(problem.k).requires_grad_(wants), v = part(problem.v).requires_grad_(wants);
+    const auto out = (*attention)(part(problem.q), k, v, shard, problem.key_mask).out;
+    const auto loss = (out * part(problem.out_gradient)).sum();
+    if (loss.requires_grad()) loss.backward();
+    if (!wants) continue;
+    const auto whole_k = problem.k.clone().requires_grad_(), whole_v = problem.v.clone().requires_grad_();
+    const auto expected =
+        test::oracle(problem.q, whole_k, whole_v, problem.mixture, problem.causal, problem.key_mask).out;
+    const auto gradients = torch::autograd::grad({expected}, {whole_k, whole_v}, {problem.out_gradient});
+    EXPECT_TRUE(at::allclose(k.grad(), part(gradients[0]), 1e-11, 1e-11)) << seed;
+    EXPECT_TRUE(at::allclose(v.grad(), part(gradients[1]), 1e-11, 1e-11)) << seed;
+  }
+}
+
+TEST(SequenceSum, ReachesARankWhileTheOthersNeedNoGradient) {
+  const auto world = test::make_world();
+  SequenceParallel parallel(*world);
+  const bool wants = world->rank() == world->size() - 1;
+  const auto x = at::full({2}, world->rank() + 1.0, test::on(at::kDouble)).requires_grad_(wants);
+  const auto sum = parallel.sum(x);
+  (sum * static_cast<double>(world->rank() + 1)).sum().backward();
+  const double ranks = world->size();
+  EXPECT_TRUE(sum.detach().eq(ranks * (ranks + 1) / 2).all().item<bool>());
+  if (wants) {
+    EXPECT_TRUE(x.grad().eq(ranks * (ranks + 1) / 2).all().item<bool>());
+  }
 }
 
 /// The weights of a query, times the values, are its output: masks, zero keys and uncovered queries included.
@@ -109,7 +150,7 @@ TEST(AttentionWeights, AreThoseOfTheOutput) {
 /// Rows of other ranks that arrive, over all ranks, counted position by position from the text of the design.
 std::int64_t rows_by_definition(const Problem& problem, int ranks, bool all_gather) {
   const std::int64_t length = problem.q.size(1), heads = problem.q.size(2);
-  const auto layout = even_layout(length, ranks);
+  const auto layout = test::shares_by_definition(length, ranks);
   const auto owner = [&](std::int64_t position) {
     int rank = 0;
     while (position >= layout[static_cast<std::size_t>(rank)].end) ++rank;
@@ -122,7 +163,7 @@ std::int64_t rows_by_definition(const Problem& problem, int ranks, bool all_gath
       for (std::int64_t head = 0; head < heads; ++head) {
         std::vector<std::int64_t> held(static_cast<std::size_t>(ranks));  // rows of the segment on each rank
         std::vector<bool> touches(static_cast<std::size_t>(ranks));
-        const std::int64_t offset = head_offset(head, heads, branch.rate, problem.mixture.head_offsets);
+        const std::int64_t offset = test::offset_by_definition(head, heads, branch.rate, problem.mixture.head_offsets);
         for (std::int64_t position = begin; position < end; ++position) {
           const auto rank = static_cast<std::size_t>(owner(position));
           touches[rank] = true;
@@ -217,7 +258,9 @@ TEST(EvenLayout, CoversEveryPositionOnce) {
   for (const std::int64_t length : {0, 1, 3, 1003}) {
     for (int ranks = 1; ranks <= 7; ++ranks) {
       std::int64_t position = 0;
-      for (const Range& own : even_layout(length, ranks)) {
+      const auto layout = even_layout(length, ranks);
+      EXPECT_EQ(layout, test::shares_by_definition(length, ranks));
+      for (const Range& own : layout) {
         EXPECT_EQ(own.begin, position);
         EXPECT_GE(own.size(), length / ranks);
         EXPECT_LE(own.size(), length / ranks + 1);

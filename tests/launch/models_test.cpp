@@ -52,6 +52,15 @@ const std::vector<Case> cases{
      "type: encoder, channels: 6, class_token: true, attention: {segments: [16, 200], rates: [1, 3]}, positions: none, "
      "head: {type: classification, classes: 3, per: position, field: labels}",
      "type: examples, train: [examples], sequence_length: 100"},
+    {"FramesAsTheyAre",
+     "type: encoder, channels: 16, embed_frames: false, field: wide, attention: {segments: [16, 200], rates: [1, 3]}, "
+     "positions: rope, head: {type: regression, outputs: 2, field: values, pooling: mean}",
+     "type: examples, train: [examples], sequence_length: 100"},
+    {"FramesAsTheyAreBehindAClassToken",
+     "type: encoder, channels: 16, embed_frames: false, field: wide, class_token: true, attention: {segments: [16, "
+     "200], "
+     "rates: [1, 3]}, positions: rope, head: {type: classification, classes: 3, pooling: class_token}",
+     "type: examples, train: [examples], sequence_length: 100"},
     {"Slides",
      "type: slide_encoder, channels: 6, cell: 10, pooling: mean, compatibility: torchscale, attention: {segments: [16, "
      "33, 200], rates: [1, 3, 7]}, head: {type: classification, classes: 3}",
@@ -117,12 +126,11 @@ class Models : public testing::TestWithParam<Case> {
   }
 
   static void write_recording(const fs::path& path, std::int64_t length, std::int64_t number) {
-    std::vector<NamedTensor> tensors{{"tokens", at::randint(30, {length}, at::kLong)},
-                                     {"frames", at::randn({length, 6}, at::kDouble)},
-                                     {"coords", at::rand({length, 2}, at::kDouble) * 500},
-                                     {"label", at::full({}, number % 3, at::kLong)},
-                                     {"values", at::randn({2}, at::kDouble)},
-                                     {"labels", at::randint(3, {length}, at::kLong)}};
+    std::vector<NamedTensor> tensors{
+        {"tokens", at::randint(30, {length}, at::kLong)}, {"frames", at::randn({length, 6}, at::kDouble)},
+        {"wide", at::randn({length, 16}, at::kDouble)},   {"coords", at::rand({length, 2}, at::kDouble) * 500},
+        {"label", at::full({}, number % 3, at::kLong)},   {"values", at::randn({2}, at::kDouble)},
+        {"labels", at::randint(3, {length}, at::kLong)}};
     const bool whole = number == 0;
     if (whole || number % 3 != 1) tensors.emplace_back("touch", at::randn({length, 3}, at::kDouble));
     if (whole || number % 4 != 2) tensors.emplace_back("sound", at::randn({length * 4, 2}, at::kDouble));
@@ -188,6 +196,31 @@ TEST_P(Models, DoNotDependOnMicroBatchesRecomputationOrTheMesh) {
   if (world->size() != 2 && world->size() != 4) return;
   Job data = job(make_mpi_world(), {"parallel.sequence=" + std::to_string(world->size() / 2)});
   expect_equal(run(data, 2), expected);
+}
+
+/// With everything before the first layer frozen, no rank's input needs a gradient, and all other parameters get theirs.
+TEST_P(Models, GetTheSameGradientsWhereTheirInputNeedsNone) {
+  const auto embeds = [](const std::string& name) {
+    return name.find("embed") != std::string::npos || name == "cls_token";
+  };
+  const auto gradients = [&](bool frozen, const char* recompute) {
+    Job together = job(make_mpi_world(), {std::string("training.recompute=") + recompute, "optimizer.clip_norm=0"});
+    for (const Parameter& parameter : together.model->parameters().list()) {
+      if (frozen && embeds(parameter.name)) at::Tensor(parameter.value).requires_grad_(false);
+    }
+    run(together, 1);
+    std::map<std::string, at::Tensor> result;
+    for (const Parameter& parameter : together.model->parameters().list()) {
+      if (!embeds(parameter.name)) result.emplace(parameter.name, parameter.value.grad().clone());
+    }
+    return result;
+  };
+  const auto expected = gradients(false, "false");
+  for (const char* recompute : {"false", "true"}) {
+    for (const auto& [name, gradient] : gradients(true, recompute)) {
+      EXPECT_TRUE(at::allclose(gradient, expected.at(name), 1e-10, 1e-12)) << name << ", recompute " << recompute;
+    }
+  }
 }
 
 TEST_P(Models, GoOnFromTheirCheckpointAtAnotherRankCount) {

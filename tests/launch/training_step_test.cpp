@@ -12,8 +12,8 @@
 
 #include "core/attention/mixture.h"
 #include "distributed/mpi/mpi_communicator.h"
-#include "distributed/sequence_shard.h"
 #include "launch/training/restore.h"
+#include "tests/definition.h"
 #include "tests/device.h"
 
 namespace longnet {
@@ -118,7 +118,7 @@ TEST_F(TrainingStep, DoesNotDependOnMicroBatchesOrRecomputation) {
 
 /// Rows that one forward pass of one layer moves for one sequence, over all ranks, from the text of the design.
 std::int64_t rows_by_definition(std::int64_t tokens, int ranks, bool all_gather) {
-  const auto layout = even_layout(tokens, ranks);
+  const auto layout = test::shares_by_definition(tokens, ranks);
   std::int64_t rows = 0;
   for (const Branch& branch : mixture.branches) {
     for (std::int64_t begin = 0; begin < tokens; begin += branch.segment) {

@@ -5,6 +5,8 @@
 #include <cmath>
 #include <limits>
 
+#include "tests/definition.h"
+
 namespace longnet::test {
 namespace {
 
@@ -14,7 +16,7 @@ at::Tensor reach(const Mixture& mixture, std::int64_t heads, std::int64_t length
   auto counts = count.accessor<double, 3>();
   for (const Branch& branch : mixture.branches) {
     for (std::int64_t head = 0; head < heads; ++head) {
-      const std::int64_t offset = head_offset(head, heads, branch.rate, mixture.head_offsets);
+      const std::int64_t offset = offset_by_definition(head, heads, branch.rate, mixture.head_offsets);
       const auto member = [&](std::int64_t p) { return p % branch.segment % branch.rate == offset; };
       for (std::int64_t query = 0; query < length; ++query) {
         for (std::int64_t key = 0; key < (causal ? query + 1 : length); ++key) {

@@ -10,6 +10,7 @@
 
 #include "core/attention/plan.h"
 #include "core/error.h"
+#include "tests/definition.h"
 
 namespace longnet {
 namespace {
@@ -72,7 +73,7 @@ TEST(Plan, ReachesExactlyTheKeysOfTheDefinition) {
     std::map<std::array<std::int64_t, 3>, int> expected;
     for (const Branch& branch : mixture.branches) {
       for (std::int64_t head = 0; head < heads; ++head) {
-        const std::int64_t offset = head_offset(head, heads, branch.rate, mixture.head_offsets);
+        const std::int64_t offset = test::offset_by_definition(head, heads, branch.rate, mixture.head_offsets);
         const auto member = [&](std::int64_t p) { return p % branch.segment % branch.rate == offset; };
         for (std::int64_t query = own.begin; query < own.end; ++query) {
           for (std::int64_t key = 0; key < (causal ? query + 1 : length); ++key) {

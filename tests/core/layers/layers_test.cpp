@@ -209,6 +209,19 @@ TEST(Recompute, GivesTheSameGradientsAndRunsTheLayerTwice) {
   EXPECT_EQ(again_runs, 2);
 }
 
+TEST(Recompute, GivesParametersTheirGradientsWhereTheInputNeedsNone) {
+  ParameterSet parameters(at::kDouble, 1);
+  const Linear linear(parameters, "linear", 4, 4);
+  parameters.flatten();
+  const auto x = at::randn({3, 4}, at::kDouble);
+  linear(x).tanh().pow(2).sum().backward();
+  const auto expected = parameters.gradients().clone();
+  parameters.gradients().zero_();
+  recompute([&](const at::Tensor& value) { return linear(value).tanh(); }, x).pow(2).sum().backward();
+  EXPECT_TRUE(parameters.gradients().equal(expected));
+  EXPECT_FALSE(x.requires_grad());
+}
+
 TEST(ParameterSet, KeepsAllParametersInFlatMemory) {
   ParameterSet parameters(at::kFloat, 5);
   const auto weight = parameters.add("weight", {3, 4}, normal(1));
