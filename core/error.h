@@ -26,6 +26,12 @@ class DataError : public Error {
   int exit_code() const override { return 3; }
 };
 
+/// A file of results cannot be written.
+class FileError : public Error {
+ public:
+  using Error::Error;
+};
+
 /// A checkpoint cannot be written, read or used.
 class CheckpointError : public Error {
  public:

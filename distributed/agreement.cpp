@@ -3,7 +3,10 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
-#include <cstring>
+#include <span>
+
+#include "core/failure.h"
+#include "core/files/hashing_file.h"
 
 namespace longnet {
 namespace {
@@ -22,7 +25,7 @@ std::vector<std::string> gather_text(Communicator& communicator, const std::stri
   communicator.all_gather(lengths, at::full({1}, static_cast<std::int64_t>(text.size()), at::kLong))->wait();
   const std::int64_t longest = lengths.max().item<std::int64_t>();
   auto padded = at::zeros({longest}, at::kByte), all = at::empty({communicator.size(), longest}, at::kByte);
-  std::memcpy(padded.data_ptr(), text.data(), text.size());
+  std::copy(text.begin(), text.end(), static_cast<char*>(padded.data_ptr()));
   communicator.all_gather(all, padded)->wait();
 
   std::vector<std::string> texts;
@@ -33,14 +36,24 @@ std::vector<std::string> gather_text(Communicator& communicator, const std::stri
   return texts;
 }
 
+std::string broadcast_text(Communicator& communicator, const std::string& text, int root) {
+  auto length = at::full({1}, static_cast<std::int64_t>(text.size()), at::kLong);
+  communicator.broadcast(length, root)->wait();
+  auto bytes = at::empty({length.item<std::int64_t>()}, at::kByte);
+  if (communicator.rank() == root) std::copy(text.begin(), text.end(), static_cast<char*>(bytes.data_ptr()));
+  communicator.broadcast(bytes, root)->wait();
+  return {static_cast<const char*>(bytes.data_ptr()), static_cast<std::size_t>(bytes.numel())};
+}
+
 void agree(Communicator& communicator, const std::function<void()>& work) {
   int exit_code = 0;
   std::string message;
   try {
     work();
-  } catch (const Error& error) {
-    exit_code = error.exit_code();
-    message = error.what();
+  } catch (const std::exception& error) {
+    const Failure failure = failure_of(error);
+    exit_code = failure.exit_code;
+    message = failure.message;
   }
   auto worst = at::full({1}, exit_code, at::kInt);
   communicator.all_reduce(worst, Reduction::Maximum)->wait();
@@ -59,13 +72,19 @@ void agree(Communicator& communicator, const std::function<void()>& work) {
 }
 
 void require_same(Communicator& communicator, const std::string& what, const std::string& text) {
-  const auto texts = gather_text(communicator, text);
-  for (std::size_t rank = 1; rank < texts.size(); ++rank) {
-    if (texts[rank] == texts[0]) continue;
-    const auto differs = std::mismatch(texts[0].begin(), texts[0].end(), texts[rank].begin(), texts[rank].end()).first;
-    const auto place = static_cast<std::size_t>(differs - texts[0].begin());
+  const std::string digest = digest_of(std::as_bytes(std::span(text))).xxh3_128;
+  const auto digests = gather_text(communicator, digest);
+  if (std::all_of(digests.begin(), digests.end(), [&](const auto& other) { return other == digests[0]; })) return;
+  const std::string first = broadcast_text(communicator, text, 0);
+  const auto differs = std::mismatch(first.begin(), first.end(), text.begin(), text.end()).first;
+  const std::size_t place = static_cast<std::size_t>(differs - first.begin());
+  const auto lines =
+      gather_text(communicator, digest == digests[0] ? "" : line_at(text, place) + "\n" + line_at(first, place));
+  for (std::size_t rank = 1; rank < lines.size(); ++rank) {
+    if (lines[rank].empty()) continue;
+    const auto border = lines[rank].find('\n');
     throw AgreedError(ConfigError("ranks 0 and " + std::to_string(rank) + " have a different " + what + ": '" +
-                                  line_at(texts[0], place) + "' and '" + line_at(texts[rank], place) +
+                                  lines[rank].substr(border + 1) + "' and '" + lines[rank].substr(0, border) +
                                   "'; start all ranks with the same"));
   }
 }

@@ -22,14 +22,18 @@ class AgreedError : public Error {
   int exit_code_;
 };
 
-/// The text of every rank, in rank order. Collective.
+/// The text of every rank, in rank order: for short texts. Collective.
 std::vector<std::string> gather_text(Communicator& communicator, const std::string& text);
 
-/// Runs `work`, which must not communicate, on every rank and waits for all. If it throws an Error on any rank, throws
-/// the same AgreedError on every rank. Collective.
+/// The text of rank `root`. Collective.
+std::string broadcast_text(Communicator& communicator, const std::string& text, int root);
+
+/// Runs `work`, which must not communicate, on every rank and waits for all. If it throws any exception on any rank,
+/// throws the same AgreedError on every rank. Collective.
 void agree(Communicator& communicator, const std::function<void()>& work);
 
-/// Throws AgreedError (exit code 2) on every rank unless all ranks give the same `text`. `what` names it. Collective.
+/// Throws AgreedError (exit code 2) on every rank unless all ranks give the same `text`. `what` names it. Only a digest
+/// travels where they do. Collective.
 void require_same(Communicator& communicator, const std::string& what, const std::string& text);
 
 }  // namespace longnet

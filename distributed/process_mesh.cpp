@@ -20,8 +20,7 @@ ProcessMesh make_process_mesh(std::unique_ptr<Communicator> world, std::int64_t 
   const int ranks = world->size(), rank = world->rank();
   const int row_size = static_cast<int>(sequence);
   auto row = world->split(rank / row_size);
-  const int ranks_on_host = world->split_by_host()->size();
-  return {std::move(world), std::move(row), rank / row_size, ranks / row_size, ranks_on_host};
+  return {std::move(world), std::move(row), rank / row_size, ranks / row_size};
 }
 
 }  // namespace longnet

@@ -13,7 +13,6 @@ struct ProcessMesh {
   std::unique_ptr<Communicator> sequence;  ///< the row of this rank
   int data_index;                          ///< which row
   int data_size;                           ///< how many rows
-  int ranks_on_host;                       ///< how many ranks share this host
 
   /// Rank 0 of the world, which writes what is written once.
   bool is_first() const { return world->rank() == 0; }

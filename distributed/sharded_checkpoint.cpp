@@ -5,9 +5,11 @@
 
 #include <algorithm>
 #include <array>
+#include <charconv>
 #include <cstdio>
-#include <fstream>
+#include <limits>
 #include <map>
+#include <optional>
 
 #include "core/error.h"
 #include "core/files/safetensors.h"
@@ -108,18 +110,83 @@ std::vector<FileDigest> gather_digests(Communicator& world, const FileDigest& mi
 }
 
 Json read_manifest(const fs::path& checkpoint) {
-  std::ifstream file(checkpoint / "manifest.json");
-  Json manifest = Json::parse(file, nullptr, /*allow_exceptions=*/false);
-  if (manifest.is_discarded() || manifest.value("format", "") != "longnet-checkpoint" ||
-      manifest.value("version", 0) != 1) {
-    throw CheckpointError(checkpoint.string() + ": no manifest.json of a longnet checkpoint, version 1");
+  const fs::path path = checkpoint / "manifest.json";
+  if (!fs::exists(path)) throw CheckpointError(checkpoint.string() + ": no manifest.json of a longnet checkpoint");
+  const InputFile file(path);
+  const Json manifest =
+      Json::parse(file.beginning(static_cast<std::size_t>(file.size())), nullptr, /*allow_exceptions=*/false);
+  const bool ours = manifest.is_object() && manifest.value("format", Json()) == "longnet-checkpoint";
+  if (!ours) throw CheckpointError(path.string() + ": is damaged, or not a manifest of longnet");
+  if (manifest.value("version", Json()) != 1) {
+    throw CheckpointError(path.string() + ": has the version " + manifest.value("version", Json()).dump() + ", not 1");
   }
   return manifest;
 }
 
-void remove_old_checkpoints(const fs::path& folder, std::int64_t keep) {
-  const auto checkpoints = list_checkpoints(folder);
-  for (std::size_t i = static_cast<std::size_t>(keep); i < checkpoints.size(); ++i) fs::remove_all(checkpoints[i]);
+std::int64_t whole_number(const Json& manifest, const char* key) {
+  const Json& value = manifest.at(key);
+  if (!value.is_number_unsigned() ||
+      value.get<std::uint64_t>() > std::uint64_t{std::numeric_limits<std::int64_t>::max()}) {
+    throw CheckpointError(std::string("the manifest's ") + key + " is " + value.dump() + ", no count");
+  }
+  return value.get<std::int64_t>();
+}
+
+TrainingProgress progress_of(const Json& manifest) {
+  TrainingProgress progress{whole_number(manifest, "step"), whole_number(manifest, "tokens"),
+                            whole_number(manifest, "samples"), 0};
+  // Before it was counted, skipped steps counted, too.
+  progress.updates = manifest.contains("updates") ? whole_number(manifest, "updates") : progress.step;
+  return progress;
+}
+
+/// The step that a folder's name tells, behind `prefix`.
+std::optional<std::int64_t> step_of_name(const fs::path& path, const std::string& prefix) {
+  const std::string name = path.filename().string();
+  constexpr std::size_t fewest_digits = 8;
+  if (!name.starts_with(prefix) || name.size() < prefix.size() + fewest_digits) return {};
+  std::int64_t step = 0;
+  const auto [end, error] = std::from_chars(name.data() + prefix.size(), name.data() + name.size(), step);
+  if (error != std::errc() || end != name.data() + name.size()) return {};
+  return step;
+}
+
+constexpr const char* abandoned = "abandoned-";
+
+/// Looks at a folder, without its manifests: the steps of what is named as a checkpoint, highest first.
+std::vector<std::pair<std::int64_t, fs::path>> numbered_folders(const fs::path& folder) {
+  std::vector<std::pair<std::int64_t, fs::path>> found;
+  if (!fs::exists(folder)) return found;
+  for (const auto& entry : fs::directory_iterator(folder)) {
+    if (const auto step = step_of_name(entry.path(), "step-")) found.emplace_back(*step, entry.path());
+  }
+  std::sort(found.rbegin(), found.rend());
+  return found;
+}
+
+CheckpointList look_into(const fs::path& folder) {
+  CheckpointList list;
+  for (const auto& [step, path] : numbered_folders(folder)) {
+    try {
+      read_manifest(path);
+      list.checkpoints.push_back(path);
+    } catch (const Error& error) {
+      list.passed_over.emplace_back(error.what());
+    }
+  }
+  if (!fs::exists(folder)) return list;
+  for (const auto& entry : fs::directory_iterator(folder)) {
+    if (entry.path().filename().string().starts_with(abandoned)) list.set_aside.push_back(entry.path());
+  }
+  return list;
+}
+
+/// Keeps the checkpoint of `step` and the newest before it, `keep` in all.
+void remove_old_checkpoints(const fs::path& folder, std::int64_t step, std::int64_t keep) {
+  std::int64_t kept = 0;
+  for (const fs::path& path : look_into(folder).checkpoints) {
+    if (*step_of_name(path, "step-") <= step && ++kept > keep) fs::remove_all(path);
+  }
 }
 
 /// Compares this rank's share of the files with the manifest.
@@ -127,9 +194,8 @@ void verify_files(const fs::path& checkpoint, const Json& manifest, int rank, in
   int number = 0;
   for (const auto& [name, digest] : manifest.at("files").items()) {
     if (number++ % ranks != rank) continue;
-    const MappedFile file(checkpoint / name);
     const FileDigest expected{digest.at("bytes"), digest.at("xxh3_128")};
-    if (digest_of(file.bytes()) != expected) {
+    if (digest_of(InputFile(checkpoint / name)) != expected) {
       throw CheckpointError((checkpoint / name).string() + ": damaged, its content is not what the manifest says");
     }
   }
@@ -187,8 +253,10 @@ void as_checkpoint_error(const fs::path& checkpoint, const auto& work) {
     throw;
   } catch (const Json::exception& error) {
     throw CheckpointError(checkpoint.string() + ": the manifest cannot be used: " + error.what());
-  } catch (const std::exception& error) {  // DataError, std::filesystem::filesystem_error
-    throw CheckpointError(checkpoint.string() + ": " + error.what());
+  } catch (const Error& error) {  // of a file, which it names
+    throw CheckpointError(error.what());
+  } catch (const fs::filesystem_error& error) {
+    throw CheckpointError(error.path1().string() + ": " + error.code().message());
   }
 }
 
@@ -223,10 +291,12 @@ void save_checkpoint(Communicator& world, const fs::path& folder, const Training
                     {"step", progress.step},
                     {"tokens", progress.tokens},
                     {"samples", progress.samples},
+                    {"updates", progress.updates},
                     {"seed", notes.seed},
                     {"mesh", {{"data", notes.data_ranks}, {"sequence", notes.sequence_ranks}}},
                     {"program", notes.program},
-                    {"config", notes.config}};
+                    {"config", notes.config},
+                    {"data", notes.data}};
       for (int rank = 0; rank < world.size(); ++rank) {
         const FileDigest& digest = digests[static_cast<std::size_t>(rank)];
         manifest["files"][shard_name(rank, world.size())] = {{"bytes", digest.bytes}, {"xxh3_128", digest.xxh3_128}};
@@ -239,28 +309,66 @@ void save_checkpoint(Communicator& world, const fs::path& folder, const Training
       fs::remove_all(target);  // only an unusable or equal one can be there
       fs::rename(partial, target);
       synchronize_folder(folder);
-      remove_old_checkpoints(folder, keep);
+      remove_old_checkpoints(folder, progress.step, keep);
     });
   });
 }
 
-std::vector<fs::path> list_checkpoints(const fs::path& folder) {
-  std::vector<fs::path> checkpoints;
-  std::error_code error;
-  for (const auto& entry : fs::directory_iterator(folder, error)) {
-    const std::string name = entry.path().filename().string();
-    const bool named =
-        name.size() == 13 && name.starts_with("step-") && name.find_first_not_of("0123456789", 5) == std::string::npos;
-    if (!named) continue;
-    try {
-      read_manifest(entry.path());
-    } catch (const CheckpointError&) {
-      continue;
+CheckpointList list_checkpoints(Communicator& world, const fs::path& folder) {
+  CheckpointList list;
+  agree(world, [&] {
+    if (world.rank() == 0) as_checkpoint_error(folder, [&] { list = look_into(folder); });
+  });
+  const auto share = [&](auto& entries) {
+    std::vector<std::string> texts;
+    for (const auto& entry : entries) texts.emplace_back(entry);
+    entries.clear();
+    for (const auto& text : Json::parse(broadcast_text(world, Json(texts).dump(), 0))) {
+      entries.emplace_back(text.template get<std::string>());
     }
-    checkpoints.push_back(entry.path());
+  };
+  share(list.checkpoints);
+  share(list.passed_over);
+  share(list.set_aside);
+  return list;
+}
+
+std::vector<fs::path> set_aside_after(Communicator& world, const fs::path& folder, std::int64_t step) {
+  std::vector<std::string> moved;
+  agree(world, [&] {
+    if (world.rank() != 0) return;
+    as_checkpoint_error(folder, [&] {
+      for (const auto& [number, path] : numbered_folders(folder)) {
+        if (number <= step) continue;
+        const fs::path name = folder / (abandoned + path.filename().string());
+        fs::path aside = name;
+        for (int copy = 2; fs::exists(aside); ++copy) aside = name.string() + "-" + std::to_string(copy);
+        fs::rename(path, aside);
+        moved.push_back(aside.string());
+      }
+      if (!moved.empty()) synchronize_folder(folder);
+    });
+  });
+  std::vector<fs::path> result;
+  for (const auto& text : Json::parse(broadcast_text(world, Json(moved).dump(), 0))) {
+    result.emplace_back(text.get<std::string>());
   }
-  std::sort(checkpoints.rbegin(), checkpoints.rend());
-  return checkpoints;
+  return result;
+}
+
+CheckpointSummary summarize_checkpoint(Communicator& world, const fs::path& path) {
+  std::string text;
+  agree(world, [&] {
+    if (world.rank() != 0) return;
+    as_checkpoint_error(path, [&] {
+      Json summary = read_manifest(path);
+      progress_of(summary);
+      for (const char* large : {"files", "tensors"}) summary.erase(large);
+      text = summary.dump();
+    });
+  });
+  const Json summary = Json::parse(broadcast_text(world, text, 0));
+  return {progress_of(summary), summary.value("config", Json()), summary.value("data", Json())};
 }
 
 TrainingProgress load_checkpoint(Communicator& world, const fs::path& path, const std::vector<Parameter>& parameters,
@@ -275,7 +383,7 @@ TrainingProgress load_checkpoint(Communicator& world, const fs::path& path, cons
   });
   agree(world, [&] {
     as_checkpoint_error(path, [&] {
-      progress = {manifest.at("step"), manifest.at("tokens"), manifest.at("samples")};
+      progress = progress_of(manifest);
       read_states(path, manifest, parameters, states);
     });
   });

@@ -64,10 +64,6 @@ LossSum Decoder::loss(const Batch& batch, const Pass& pass) {
   return {loss.sum, targets.ne(ignored_target).sum()};
 }
 
-std::int64_t Decoder::forward_exchange_bytes(std::int64_t length, std::int64_t batch, at::ScalarType dtype) {
-  return transformer_->forward_exchange_bytes(length, batch, dtype);
-}
-
 DecoderSession::DecoderSession(Decoder& decoder, at::ScalarType dtype) : decoder_(decoder) {
   pass_.dtype = dtype;
   const TransformerConfig& stack = decoder.config_.transformer;

@@ -26,7 +26,6 @@ class Decoder : public Model {
 
   ParameterSet& parameters() override { return parameters_; }
   LossSum loss(const Batch& batch, const Pass& pass) override;
-  std::int64_t forward_exchange_bytes(std::int64_t length, std::int64_t batch, at::ScalarType dtype) override;
 
   /// Activations of the batch's tokens after the last normalization: (B, n, C).
   at::Tensor hidden(const Batch& batch, const Pass& pass);

@@ -157,10 +157,6 @@ std::map<std::string, at::Tensor> Encoder::outputs(const Batch& batch, const Pas
   return {{"embedding", embedding}, {"prediction", (*head_)(embedding)}};
 }
 
-std::int64_t Encoder::forward_exchange_bytes(std::int64_t length, std::int64_t batch, at::ScalarType dtype) {
-  return transformer_->forward_exchange_bytes(length + prefix(), batch, dtype);
-}
-
 ModelSpecification specify_encoder(ConfigReader reader) {
   const EncoderConfig config = read(reader);
   const std::int64_t prefix = config.class_token ? 1 : 0;

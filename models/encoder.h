@@ -32,7 +32,6 @@ class Encoder : public Model {
   LossSum loss(const Batch& batch, const Pass& pass) override;
   /// `embedding` (B, C): the pooled sequence; `prediction` where the head is one for sequences.
   std::map<std::string, at::Tensor> outputs(const Batch& batch, const Pass& pass) override;
-  std::int64_t forward_exchange_bytes(std::int64_t length, std::int64_t batch, at::ScalarType dtype) override;
 
   /// (B, n, C): the input's tokens or frames as they enter the first layer, the class token included.
   at::Tensor embed(const at::Tensor& input, const Batch& batch, at::ScalarType dtype) const;

@@ -84,9 +84,6 @@ class Model {
   /// What the model says about each sequence, by name: (B, ...), right on the shard that is_first. Collective as
   /// `loss` is. Needs no labels.
   virtual std::map<std::string, at::Tensor> outputs(const Batch&, const Pass&) { return {}; }
-
-  /// Bytes of keys and values that one forward pass brings to this rank when no sequence lacks anything.
-  virtual std::int64_t forward_exchange_bytes(std::int64_t length, std::int64_t batch, at::ScalarType dtype) = 0;
 };
 
 /// A model that has been described but not built: its configuration is read and found good, nothing is allocated.

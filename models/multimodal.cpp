@@ -363,16 +363,6 @@ std::map<std::string, at::Tensor> Multimodal::outputs(const Batch& batch, const 
   return {{"embedding", embedding}, {"prediction", (*head_)(embedding)}};
 }
 
-std::int64_t Multimodal::forward_exchange_bytes(std::int64_t length, std::int64_t batch, at::ScalarType dtype) {
-  const auto element = static_cast<std::int64_t>(c10::elementSize(dtype));
-  std::int64_t bytes =
-      cross_attention_->forward_bytes(length, batch, config_.cross_width / config_.cross_heads, element);
-  for (const Modality& modality : modalities_) {
-    bytes += modality.attention->forward_bytes(length, batch, config_.transformer.head_width(), element);
-  }
-  return config_.transformer.layers * bytes;
-}
-
 ModelSpecification specify_multimodal(ConfigReader reader) {
   const MultimodalConfig config = read(reader);
   const bool forecast = config.head.type == HeadType::Forecast;

@@ -51,7 +51,6 @@ class Multimodal : public Model {
   LossSum loss(const Batch& batch, const Pass& pass) override;
   /// `embedding` (B, M * C): the pooled sequence; `prediction` where the head is one for sequences.
   std::map<std::string, at::Tensor> outputs(const Batch& batch, const Pass& pass) override;
-  std::int64_t forward_exchange_bytes(std::int64_t length, std::int64_t batch, at::ScalarType dtype) override;
 
  private:
   struct Modality {

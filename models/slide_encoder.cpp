@@ -86,10 +86,6 @@ std::map<std::string, at::Tensor> SlideEncoder::outputs(const Batch& batch, cons
   return {{"all", all}, {"last", last}, {"prediction", (*head_)(last.to(pass.dtype))}};
 }
 
-std::int64_t SlideEncoder::forward_exchange_bytes(std::int64_t length, std::int64_t batch, at::ScalarType dtype) {
-  return transformer_->forward_exchange_bytes(length + class_tokens, batch, dtype);
-}
-
 ModelSpecification specify_slide_encoder(ConfigReader reader) {
   const SlideEncoderConfig config = read(reader);
   return {

@@ -36,7 +36,6 @@ class SlideEncoder : public Model {
   LossSum loss(const Batch& batch, const Pass& pass) override;
   /// `all` and `last`; `prediction` where there is a head.
   std::map<std::string, at::Tensor> outputs(const Batch& batch, const Pass& pass) override;
-  std::int64_t forward_exchange_bytes(std::int64_t length, std::int64_t batch, at::ScalarType dtype) override;
 
   /// Reads the fields `tiles` (B, n, channels) and `coords` (B, n, 2). Differentiable; collective.
   SlideEmbedding embed(const Batch& batch, const Pass& pass) const;

@@ -202,9 +202,4 @@ at::Tensor Transformer::run(const at::Tensor& input, const SequenceShard& shard,
   return (*layer_norm_)(x);
 }
 
-std::int64_t Transformer::forward_exchange_bytes(std::int64_t length, std::int64_t batch, at::ScalarType dtype) const {
-  return config_.layers * attention_->forward_bytes(length, batch, config_.head_width(),
-                                                    static_cast<std::int64_t>(c10::elementSize(dtype)));
-}
-
 }  // namespace longnet

@@ -107,9 +107,6 @@ class Transformer {
                  const std::vector<std::int64_t>& samples, const AttendInLayer& attend,
                  const Visitor& visit = {}) const;
 
-  /// See Model.
-  std::int64_t forward_exchange_bytes(std::int64_t length, std::int64_t batch, at::ScalarType dtype) const;
-
   /// The stack's attention: q, k, v (B, n, H, D) of `shard`.
   at::Tensor attend(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const SequenceShard& shard) const {
     return (*attention_)(q, k, v, shard).out;

@@ -12,7 +12,7 @@ if git rev-parse --verify --quiet "$base^{commit}" >/dev/null; then
   mapfile -t changed < <(git diff --name-only --diff-filter=d "$base" -- 'core/*.cpp' 'distributed/*.cpp' 'models/*.cpp' 'launch/*.cpp')
   if ((${#changed[@]})); then
     cmake --preset lint >/dev/null
-    cmake --build --preset lint --target longnet_event_file   # for its generated header
+    cmake --build --preset lint --target longnet_event_records   # for its generated header
     # Files that this build without CUDA does not compile are left out.
     printf '%s\n' "${changed[@]}" | while read -r file; do
       if grep -q "/$file\"" build/lint/compile_commands.json; then echo "$file"; fi

@@ -7,6 +7,7 @@
 #include "core/attention/kernel_choice.h"
 #include "core/attention/kernels/kernels.h"
 #include "core/cuda/device.h"
+#include "core/error.h"
 
 namespace longnet {
 namespace {
@@ -54,9 +55,10 @@ KernelOutput kernel_forward(const at::Tensor& q, const at::Tensor& k, const at::
       return kernels::cudnn(q, k, v, causal);
     case Kernel::Efficient:
       return kernels::efficient(q, k, v, causal, key_bias);
-    default:
+    case Kernel::Plain:
       return kernels::plain(q, k, v, causal, key_bias);
   }
+  throw Error("an attention kernel of no known type");
 }
 
 KernelGradients kernel_backward(const at::Tensor& out_gradient, const at::Tensor& q, const at::Tensor& k,
@@ -73,9 +75,10 @@ KernelGradients kernel_backward(const at::Tensor& out_gradient, const at::Tensor
                                                                                    : kernels::cuda_flash_backward(call);
     case Kernel::Efficient:
       return kernels::efficient_backward(call);
-    default:
+    case Kernel::Plain:
       return kernels::plain_backward(call);
   }
+  throw Error("an attention kernel of no known type");
 }
 
 }  // namespace longnet

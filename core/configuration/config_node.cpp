@@ -1,10 +1,13 @@
 #include "core/configuration/config_node.h"
 
+#include <yaml-cpp/eventhandler.h>
 #include <yaml-cpp/yaml.h>
 
 #include <algorithm>
+#include <sstream>
 
 #include "core/error.h"
+#include "core/files/input_file.h"
 
 namespace longnet {
 namespace {
@@ -55,11 +58,51 @@ class Converter {
   bool with_lines_;
 };
 
+/// Refuses aliases: yaml-cpp would follow them, and copies of copies grow beyond all memory.
+class AliasGuard : public YAML::EventHandler {
+ public:
+  explicit AliasGuard(const Converter& converter) : converter_(converter) {}
+
+  void OnAlias(const YAML::Mark& mark, YAML::anchor_t) override {
+    throw ConfigError(converter_.place(mark) + ": aliases (*name) are not taken; write the value out");
+  }
+  void OnDocumentStart(const YAML::Mark&) override {}
+  void OnDocumentEnd() override {}
+  void OnNull(const YAML::Mark&, YAML::anchor_t) override {}
+  void OnScalar(const YAML::Mark&, const std::string&, YAML::anchor_t, const std::string&) override {}
+  void OnSequenceStart(const YAML::Mark&, const std::string&, YAML::anchor_t, YAML::EmitterStyle::value) override {}
+  void OnSequenceEnd() override {}
+  void OnMapStart(const YAML::Mark&, const std::string&, YAML::anchor_t, YAML::EmitterStyle::value) override {}
+  void OnMapEnd() override {}
+
+ private:
+  const Converter& converter_;
+};
+
+/// Throws ConfigError for aliases, and for a second document, which would be passed over.
+void require_plain(const std::string& text, const Converter& converter) {
+  std::istringstream stream(text);
+  YAML::Parser parser(stream);
+  AliasGuard guard(converter);
+  if (parser.HandleNextDocument(guard) && parser.HandleNextDocument(guard)) {
+    throw ConfigError(converter.place(YAML::Mark::null_mark()) + ": holds more than one document (---)");
+  }
+}
+
+std::string content(const std::filesystem::path& path) {
+  constexpr std::uint64_t largest = 1 << 20;
+  try {
+    const InputFile file(path);
+    if (file.size() > largest) throw ConfigError(path.string() + ": is larger than a configuration can be");
+    return file.beginning(largest);
+  } catch (const DataError& error) {
+    throw ConfigError(std::string(error.what()) + "; give the path of a YAML file");
+  }
+}
+
 ConfigNode parse(const Converter& converter, const auto& load) {
   try {
     return converter(load());
-  } catch (const YAML::BadFile&) {
-    throw ConfigError(converter.place(YAML::Mark::null_mark()) + ": cannot be read; give the path of a YAML file");
   } catch (const YAML::Exception& error) {
     throw ConfigError(converter.place(error.mark) + ": " + error.msg);
   }
@@ -72,8 +115,19 @@ const ConfigNode* ConfigNode::find(const std::string& key) const {
   return found == entries.end() ? nullptr : &found->value;
 }
 
+const ConfigNode::Entry& ConfigNode::entry(const std::string& key) const {
+  const auto found = std::find_if(entries.begin(), entries.end(), [&](const Entry& each) { return each.key == key; });
+  if (found == entries.end()) throw Error("the key " + key + " is not there");
+  return *found;
+}
+
 ConfigNode load_config_node(const std::filesystem::path& path) {
-  return parse(Converter(path.string(), true), [&] { return YAML::LoadFile(path.string()); });
+  const Converter converter(path.string(), true);
+  const std::string text = content(path);
+  return parse(converter, [&] {
+    require_plain(text, converter);
+    return YAML::Load(text);
+  });
 }
 
 void assign(ConfigNode& root, const std::string& assignment) {
@@ -82,7 +136,12 @@ void assign(ConfigNode& root, const std::string& assignment) {
     throw ConfigError("--set " + assignment + ": write it as key.path=value");
   }
   const std::string path = assignment.substr(0, equals), place = "--set " + path;
-  const auto value = parse(Converter(place, false), [&] { return YAML::Load(assignment.substr(equals + 1)); });
+  const Converter converter(place, false);
+  const std::string text = assignment.substr(equals + 1);
+  const auto value = parse(converter, [&] {
+    require_plain(text, converter);
+    return YAML::Load(text);
+  });
 
   ConfigNode* node = &root;
   for (std::size_t begin = 0; begin <= path.size();) {

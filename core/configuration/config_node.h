@@ -21,6 +21,8 @@ struct ConfigNode {
   std::vector<Entry> entries;     ///< of a map, in the order written
 
   const ConfigNode* find(const std::string& key) const;
+  /// The entry of a key that is there.
+  const Entry& entry(const std::string& key) const;
 };
 
 struct ConfigNode::Entry {
@@ -29,7 +31,8 @@ struct ConfigNode::Entry {
   ConfigNode value;
 };
 
-/// Reads a YAML file. Throws ConfigError for bad syntax and for duplicate keys, with the place.
+/// Reads a YAML file of one document. Throws ConfigError, with the place, for bad syntax, duplicate keys and aliases, which
+/// can make gigabytes of a line; and for what is no file, or larger than a configuration can be.
 ConfigNode load_config_node(const std::filesystem::path& path);
 
 /// Applies `assignment`, "key.path=value" with a YAML value, to `root`: replaces the value there or adds it.

@@ -2,27 +2,13 @@
 
 #include <algorithm>
 #include <charconv>
-#include <numeric>
 #include <sstream>
 
+#include "core/configuration/spelling.h"
 #include "core/error.h"
 
 namespace longnet {
 namespace {
-
-/// How many letters must be inserted, removed or replaced to turn `a` into `b`.
-std::size_t edit_distance(const std::string& a, const std::string& b) {
-  std::vector<std::size_t> row(b.size() + 1);
-  std::iota(row.begin(), row.end(), std::size_t{0});
-  for (std::size_t i = 1; i <= a.size(); ++i) {
-    std::size_t diagonal = std::exchange(row[0], i);
-    for (std::size_t j = 1; j <= b.size(); ++j) {
-      const std::size_t replaced = diagonal + (a[i - 1] == b[j - 1] ? 0 : 1);
-      diagonal = std::exchange(row[j], std::min({replaced, row[j] + 1, row[j - 1] + 1}));
-    }
-  }
-  return row[b.size()];
-}
 
 /// Whether the digits begin with a zero that does not stand alone: YAML readers disagree about 010.
 bool has_leading_zero(const std::string& text) {
@@ -34,6 +20,7 @@ bool has_leading_zero(const std::string& text) {
 template <typename Number>
 std::optional<Number> parse(const std::string& text) {
   Number value{};
+  if (text.starts_with("+-")) return {};
   const char* begin = text.data() + (text.starts_with('+') ? 1 : 0);
   const auto [end, error] = std::from_chars(begin, text.data() + text.size(), value);
   if (error != std::errc() || end != text.data() + text.size()) return {};
@@ -79,9 +66,10 @@ std::string ConfigReader::describe_found(const ConfigNode& node) {
       return ", not a list";
     case ConfigNode::Kind::Map:
       return ", not keys and values";
-    default:
+    case ConfigNode::Kind::Null:
       return ", not empty";
   }
+  return {};
 }
 
 std::int64_t ConfigReader::whole_number(const char* key, const ConfigNode& node) const {
@@ -195,22 +183,21 @@ std::vector<std::string> ConfigReader::keys() const {
 }
 
 void ConfigReader::require(const char* key) {
-  if (!has(key)) fail(key, "is missing: it has no default");
+  if (has(key)) return;
+  for (const std::string& given : keys()) {
+    if (!near_miss(given, key)) continue;
+    throw ConfigError(section_->entry(given).place + ": unknown key '" + (path_.empty() ? "" : path_ + ".") + given +
+                      "'; did you mean '" + key + "', which has no default?");
+  }
+  fail(key, "is missing: it has no default");
 }
 
 void ConfigReader::finish() const {
   if (section_ == nullptr) return;
   for (const auto& entry : section_->entries) {
     if (std::find(known_.begin(), known_.end(), entry.key) != known_.end()) continue;
-    const auto nearest = std::min_element(known_.begin(), known_.end(), [&](const auto& a, const auto& b) {
-      return edit_distance(entry.key, a) < edit_distance(entry.key, b);
-    });
-    std::string hint;
-    if (nearest != known_.end() &&
-        edit_distance(entry.key, *nearest) <= std::max<std::size_t>(2, entry.key.size() / 3)) {
-      hint = "; did you mean '" + *nearest + "'?";
-    }
-    throw ConfigError(entry.place + ": unknown key '" + (path_.empty() ? "" : path_ + ".") + entry.key + "'" + hint);
+    throw ConfigError(entry.place + ": unknown key '" + (path_.empty() ? "" : path_ + ".") + entry.key + "'" +
+                      suggestion(entry.key, known_));
   }
 }
 

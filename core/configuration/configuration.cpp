@@ -53,6 +53,7 @@ namespace {
 template <typename Fields>
 void describe(Fields& field, DataConfig& data) {
   field("type", data.type);
+  field("token_type", data.token_type);
   field("train", data.train);
   field("validation", data.validation);
   field("validation_fraction", data.validation_fraction, from_zero_to_below(1));
@@ -100,6 +101,7 @@ void describe(Fields& field, TrainingConfig& training) {
 template <typename Fields>
 void describe(Fields& field, CheckpointConfig& checkpoint) {
   field("every_steps", checkpoint.every_steps, at_least(0));
+  field("every_minutes", checkpoint.every_minutes, at_least(0));
   field("keep", checkpoint.keep, at_least(1));
 }
 

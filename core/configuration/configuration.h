@@ -16,10 +16,24 @@ namespace longnet {
 
 enum class DataType { Text, Fasta, Tokens, Examples, Series };
 
+/// How tokens are stored in files that have no header to say so.
+enum class TokenType { Automatic, Uint8, Uint16, Uint32, Int32, Int64 };
+
+template <>
+struct ConfigNames<TokenType> {
+  static constexpr std::array<std::pair<const char*, TokenType>, 6> names{{{"auto", TokenType::Automatic},
+                                                                           {"uint8", TokenType::Uint8},
+                                                                           {"uint16", TokenType::Uint16},
+                                                                           {"uint32", TokenType::Uint32},
+                                                                           {"int32", TokenType::Int32},
+                                                                           {"int64", TokenType::Int64}}};
+};
+
 struct DataConfig {
   DataType type = DataType::Text;
-  std::vector<std::string> train;       ///< files, folders, globs
-  std::vector<std::string> validation;  ///< the same; else the end of `train` is held out
+  TokenType token_type = TokenType::Automatic;  ///< of files of tokens; automatic: as their headers say
+  std::vector<std::string> train;               ///< files, folders, globs
+  std::vector<std::string> validation;          ///< the same; else the end of `train` is held out
   double validation_fraction = 0.05;
   std::vector<std::string> missing;  ///< fields to do without, of examples and series
   std::int64_t sequence_length = 0;
@@ -27,7 +41,7 @@ struct DataConfig {
 
 struct ParallelConfig {
   std::optional<std::int64_t> sequence;  ///< ranks that share a sequence; automatic: all
-  std::optional<std::int64_t> threads;   ///< of each rank; automatic: the host's cores divided by its ranks
+  std::optional<std::int64_t> threads;   ///< of each rank; automatic: its share of the cores that it may use
   enum class Transport { Automatic, Aligned, Unaligned } transport = Transport::Automatic;
   enum class Device { Automatic, Cpu, Cuda } device = Device::Automatic;  ///< automatic: a GPU where there is one
   bool share_gpu = false;              ///< let several ranks use one GPU; their tensors then travel through the host
@@ -62,7 +76,8 @@ struct TrainingConfig {
 };
 
 struct CheckpointConfig {
-  std::int64_t every_steps = 0;  ///< 0: at the end only
+  std::int64_t every_steps = 0;  ///< 0: not by steps
+  double every_minutes = 15;     ///< besides; 0: not by time
   std::int64_t keep = 3;
 };
 

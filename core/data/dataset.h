@@ -57,11 +57,15 @@ class Dataset {
   /// values that the model has no room for.
   virtual FieldRows read(const SequencePlace& place, Range positions) const = 0;
 
-  /// A name for files that belong to the sequence.
+  /// A name for files that belong to the sequence: no other has it. May hold slashes.
   virtual std::string name(const SequencePlace& place) const = 0;
 
   /// Throws DataError unless there is a sequence of `length`.
   void require_sequence(std::int64_t length) const;
+
+ protected:
+  /// Why there is no sequence of `length`, and what to do.
+  virtual std::string shortage(std::int64_t length) const = 0;
 };
 
 }  // namespace longnet

@@ -4,13 +4,14 @@
 #include <unistd.h>
 #include <zlib.h>
 
+#include <algorithm>
 #include <array>
 #include <fstream>
 #include <memory>
 #include <span>
 
 #include "core/error.h"
-#include "core/files/mapped_file.h"
+#include "core/files/input_file.h"
 #include "core/random.h"
 
 namespace longnet {
@@ -85,6 +86,7 @@ constexpr std::size_t piece_bytes = 1 << 20;
 
 /// Plain or gzip text: zlib reads both.
 void read_plain(const fs::path& path, Tokenizer& tokenizer) {
+  InputFile(path).size();  // refuses what is no file: gzopen would wait for a pipe
   const std::unique_ptr<gzFile_s, decltype(&gzclose)> file(gzopen(path.c_str(), "rb"), &gzclose);
   if (!file) throw DataError(path.string() + ": cannot be opened");
   std::vector<char> piece(piece_bytes);
@@ -99,19 +101,26 @@ void read_plain(const fs::path& path, Tokenizer& tokenizer) {
 }
 
 void read_xz(const fs::path& path, Tokenizer& tokenizer) {
-  const MappedFile file(path);
+  const InputFile file(path);
   lzma_stream stream = LZMA_STREAM_INIT;
   const std::unique_ptr<lzma_stream, decltype(&lzma_end)> guard(&stream, &lzma_end);
   if (lzma_stream_decoder(&stream, UINT64_MAX, LZMA_CONCATENATED) != LZMA_OK) {
     throw DataError(path.string() + ": the xz decoder cannot start");
   }
   std::vector<char> piece(piece_bytes);
-  stream.next_in = reinterpret_cast<const std::uint8_t*>(file.bytes().data());
-  stream.avail_in = file.bytes().size();
+  std::vector<std::byte> compressed(piece_bytes);
+  std::uint64_t offset = 0;
   for (lzma_ret status = LZMA_OK; status != LZMA_STREAM_END;) {
     stream.next_out = reinterpret_cast<std::uint8_t*>(piece.data());
     stream.avail_out = piece.size();
-    status = lzma_code(&stream, LZMA_FINISH);
+    if (stream.avail_in == 0 && offset < file.size()) {
+      const auto count = static_cast<std::size_t>(std::min<std::uint64_t>(compressed.size(), file.size() - offset));
+      file.read(offset, std::span(compressed).first(count));
+      offset += count;
+      stream.next_in = reinterpret_cast<const std::uint8_t*>(compressed.data());
+      stream.avail_in = count;
+    }
+    status = lzma_code(&stream, offset < file.size() ? LZMA_RUN : LZMA_FINISH);
     if (status != LZMA_OK && status != LZMA_STREAM_END) throw DataError(path.string() + ": broken xz data");
     tokenizer(std::span(piece).first(piece.size() - stream.avail_out));
   }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <span>
 
 #include "core/data/fasta.h"
 #include "core/data/paths.h"
@@ -9,6 +10,7 @@
 #include "core/data/sample_order.h"
 #include "core/data/token_dataset.h"
 #include "core/error.h"
+#include "core/files/hashing_file.h"
 
 namespace longnet {
 namespace {
@@ -24,6 +26,18 @@ std::int64_t count(const Recordings& recordings) {
   return static_cast<std::int64_t>(recordings.size());
 }
 
+/// `train`, `validation`: fingerprints of their files; the latter is empty where a part of the former is held out.
+Data with_digests(Data data, const std::string& train, const std::string& validation) {
+  const auto digest = [](const std::string& files, const Dataset& dataset) {
+    const std::string text = files + std::to_string(dataset.size());
+    return digest_of(std::as_bytes(std::span(text))).xxh3_128;
+  };
+  data.fingerprint = train + validation;
+  data.train_digest = digest(train, *data.train);
+  data.validation_digest = digest(validation.empty() ? train : validation, *data.validation);
+  return data;
+}
+
 Data open_tokens(const DataConfig& config, const std::vector<Field>& fields, const fs::path& cache) {
   for (const Field& field : fields) {
     const bool tokens = field.name == "tokens" && field.kind == Field::Kind::Tokens && field.stride == 1;
@@ -37,7 +51,7 @@ Data open_tokens(const DataConfig& config, const std::vector<Field>& fields, con
   const auto open = [&](const std::vector<std::string>& patterns) {
     auto files = expand_paths(patterns);
     if (config.type == DataType::Fasta) files = cache_fasta(files, cache);
-    return std::make_shared<const TokenSource>(config.type, files);
+    return std::make_shared<const TokenSource>(config, files, fields[0].size);
   };
   const auto train = open(config.train);
   const auto validation = config.validation.empty() ? train : open(config.validation);
@@ -45,17 +59,21 @@ Data open_tokens(const DataConfig& config, const std::vector<Field>& fields, con
   const std::int64_t border = train->size() - (held_out ? part_of(config.validation_fraction, train->size()) : 0);
   const Range validation_part = held_out ? Range{border, train->size()} : Range{0, validation->size()};
 
-  const std::int64_t vocabulary = fields[0].size;
-  return {std::make_shared<TokenDataset>(train, Range{0, border}, vocabulary),
-          std::make_shared<TokenDataset>(validation, validation_part, vocabulary),
-          train->fingerprint() + (held_out ? "" : validation->fingerprint())};
+  return with_digests({std::make_shared<TokenDataset>(train, Range{0, border}),
+                       std::make_shared<TokenDataset>(validation, validation_part),
+                       {},
+                       {},
+                       {}},
+                      train->fingerprint(), held_out ? "" : validation->fingerprint());
 }
 
 Recordings open_recordings(const DataConfig& config, const std::vector<Field>& fields,
                            const std::vector<std::string>& patterns, std::string& fingerprint) {
   Recordings recordings;
-  for (const fs::path& path : expand_paths(patterns)) {
-    recordings.push_back(std::make_shared<const Recording>(path, fields, config.missing));
+  const auto files = expand_paths(patterns);
+  const auto names = names_of(files, ".safetensors");
+  for (std::size_t index = 0; index < files.size(); ++index) {
+    recordings.push_back(std::make_shared<const Recording>(files[index], names[index], fields, config.missing));
     fingerprint += recordings.back()->fingerprint();
   }
   return recordings;
@@ -78,7 +96,7 @@ Data as_examples(const DataConfig& config, const std::vector<Field>& fields, con
     }
   }
   if (!validation.empty()) {
-    return {std::make_shared<ExampleDataset>(train), std::make_shared<ExampleDataset>(validation), {}};
+    return {std::make_shared<ExampleDataset>(train), std::make_shared<ExampleDataset>(validation), {}, {}, {}};
   }
   // Files are often sorted by class: those that are held out are spread over all.
   Recordings kept, held_out;
@@ -87,10 +105,11 @@ Data as_examples(const DataConfig& config, const std::vector<Field>& fields, con
     const bool keep = permute(index, count(train), 0) < border;
     (keep ? kept : held_out).push_back(train[static_cast<std::size_t>(index)]);
   }
-  return {std::make_shared<ExampleDataset>(kept), std::make_shared<ExampleDataset>(held_out), {}};
+  return {std::make_shared<ExampleDataset>(kept), std::make_shared<ExampleDataset>(held_out), {}, {}, {}};
 }
 
-Data as_series(const DataConfig& config, const Recordings& train, const Recordings& validation) {
+Data as_series(const DataConfig& config, const std::vector<Field>& fields, const Recordings& train,
+               const Recordings& validation) {
   std::vector<RecordingPart> kept, held_out;
   for (const auto& recording : train) {
     const double fraction = validation.empty() ? config.validation_fraction : 0;
@@ -99,7 +118,12 @@ Data as_series(const DataConfig& config, const Recordings& train, const Recordin
     if (border < recording->length()) held_out.push_back({recording, {border, recording->length()}});
   }
   for (const auto& recording : validation) held_out.push_back({recording, {0, recording->length()}});
-  return {std::make_shared<SeriesDataset>(kept), std::make_shared<SeriesDataset>(held_out), {}};
+  const bool with_next = std::any_of(fields.begin(), fields.end(), [](const Field& field) { return field.next; });
+  return {std::make_shared<SeriesDataset>(kept, with_next),
+          std::make_shared<SeriesDataset>(held_out, with_next),
+          {},
+          {},
+          {}};
 }
 
 void require_known(const std::vector<std::string>& missing, const std::vector<Field>& fields) {
@@ -115,17 +139,20 @@ void require_known(const std::vector<std::string>& missing, const std::vector<Fi
 
 Data open_data(const DataConfig& config, const std::vector<Field>& fields, const fs::path& cache) {
   require_known(config.missing, fields);
+  if (config.token_type != TokenType::Automatic && config.type != DataType::Tokens) {
+    throw ConfigError("data.token_type says how tokens are stored; it goes with data.type: tokens");
+  }
   Data data;
   if (config.type != DataType::Examples && config.type != DataType::Series) {
     data = open_tokens(config, fields, cache);
   } else {
-    std::string fingerprint;
-    const auto train = open_recordings(config, fields, config.train, fingerprint);
+    std::string train_files, validation_files;
+    const auto train = open_recordings(config, fields, config.train, train_files);
     const auto validation =
-        config.validation.empty() ? Recordings{} : open_recordings(config, fields, config.validation, fingerprint);
+        config.validation.empty() ? Recordings{} : open_recordings(config, fields, config.validation, validation_files);
     data = config.type == DataType::Examples ? as_examples(config, fields, train, validation)
-                                             : as_series(config, train, validation);
-    data.fingerprint = fingerprint;
+                                             : as_series(config, fields, train, validation);
+    data = with_digests(std::move(data), train_files, validation_files);
   }
   data.train->require_sequence(config.sequence_length);
   return data;

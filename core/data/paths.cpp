@@ -3,6 +3,7 @@
 #include <glob.h>
 
 #include <algorithm>
+#include <map>
 
 #include "core/error.h"
 
@@ -51,6 +52,34 @@ std::vector<fs::path> expand_paths(const std::vector<std::string>& patterns) {
     files.insert(files.end(), matches.begin(), matches.end());
   }
   return files;
+}
+
+std::vector<std::string> names_of(const std::vector<fs::path>& files, const std::string& extension) {
+  std::vector<fs::path> whole;
+  fs::path common;
+  for (const fs::path& file : files) {
+    whole.push_back(fs::absolute(file).lexically_normal());
+    fs::path folder = whole.back().parent_path();
+    if (common.empty()) common = folder;
+    // The part of both paths up to the first difference.
+    const auto border = std::mismatch(common.begin(), common.end(), folder.begin(), folder.end()).first;
+    fs::path shorter;
+    for (auto part = common.begin(); part != border; ++part) shorter /= *part;
+    common = shorter;
+  }
+  std::vector<std::string> names;
+  std::map<std::string, fs::path> owners;
+  for (const fs::path& file : whole) {
+    fs::path name = file.lexically_relative(common);
+    if (name.extension() == extension) name.replace_extension();
+    const auto [owner, is_new] = owners.emplace(name.string(), file);
+    if (!is_new && owner->second != file) {
+      throw DataError(owner->second.string() + " and " + file.string() +
+                      " differ in their extension alone; rename one");
+    }
+    names.push_back(name.string());
+  }
+  return names;
 }
 
 }  // namespace longnet

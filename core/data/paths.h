@@ -11,4 +11,8 @@ namespace longnet {
 /// pattern that names nothing and for an empty file.
 std::vector<std::filesystem::path> expand_paths(const std::vector<std::string>& patterns);
 
+/// A name for each of these files: its path below the folder that all have in common, without `extension`. Throws
+/// DataError where two files would get the same.
+std::vector<std::string> names_of(const std::vector<std::filesystem::path>& files, const std::string& extension);
+
 }  // namespace longnet

@@ -3,15 +3,16 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
+#include <cmath>
 #include <nlohmann/json.hpp>
 
 #include "core/error.h"
 
 namespace longnet {
 
-Recording::Recording(const std::filesystem::path& path, const std::vector<Field>& fields,
+Recording::Recording(const std::filesystem::path& path, std::string name, const std::vector<Field>& fields,
                      const std::vector<std::string>& missing)
-    : path_(path), file_(path) {
+    : path_(path), name_(std::move(name)), file_(path) {
   for (const Field& field : fields) {
     const bool hidden = std::find(missing.begin(), missing.end(), field.name) != missing.end();
     if (!hidden && file_.contains(field.name)) {
@@ -63,7 +64,11 @@ void Recording::examine(const Field& field) {
 }
 
 at::Tensor Recording::usable(const Field& field, const at::Tensor& stored, std::int64_t first_row) const {
-  if (field.kind == Field::Kind::Frames) return stored.scalar_type() == at::kDouble ? stored : stored.to(at::kFloat);
+  if (field.kind == Field::Kind::Frames) {
+    const auto frames = stored.scalar_type() == at::kDouble ? stored : stored.to(at::kFloat);
+    require_finite(field, frames, first_row);
+    return frames;
+  }
   auto tokens = stored.to(at::kLong);
   const auto outside = tokens.lt(0).logical_or(tokens.ge(field.size)).nonzero();
   if (outside.size(0) > 0) {
@@ -74,6 +79,19 @@ at::Tensor Recording::usable(const Field& field, const at::Tensor& stored, std::
     fail(field, where + ", but " + field.size_key + " is " + std::to_string(field.size));
   }
   return tokens;
+}
+
+void Recording::require_finite(const Field& field, const at::Tensor& frames, std::int64_t first_row) const {
+  // A sum shows whether there is anything to look for. It may overflow without reason; the search then finds nothing.
+  if (std::isfinite(frames.sum(at::kDouble).item<double>())) return;
+  const auto places = frames.isfinite().logical_not().nonzero();
+  if (places.size(0) == 0) return;
+  const auto value =
+      std::to_string(frames.flatten()[frames.isfinite().logical_not().flatten().nonzero()[0][0]].item<double>());
+  std::string where =
+      field.per_sequence ? "" : " in row " + std::to_string(first_row + places[0][0].item<std::int64_t>());
+  where += ", channel " + std::to_string(places[0][places.size(1) - 1].item<std::int64_t>());
+  fail(field, "holds " + value + where + ": every number must be finite; fill such gaps, or leave those rows out");
 }
 
 FieldRows Recording::read(Range positions) const {

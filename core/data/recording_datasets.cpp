@@ -9,25 +9,12 @@
 namespace longnet {
 namespace {
 
-/// The sequences of `length` in a part, each with the position after its last.
-std::int64_t windows(const RecordingPart& part, std::int64_t length) {
-  return std::max<std::int64_t>(0, part.positions.size() - 1) / length;
-}
-
 const Recording& at(const std::vector<std::shared_ptr<const Recording>>& recordings, const SequencePlace& place) {
   return *recordings[static_cast<std::size_t>(place.source)];
 }
 
 const RecordingPart& at(const std::vector<RecordingPart>& parts, const SequencePlace& place) {
   return parts[static_cast<std::size_t>(place.source)];
-}
-
-/// The window number `index` over all parts, not shifted.
-SequencePlace window(const std::vector<RecordingPart>& parts, std::int64_t index, std::int64_t length) {
-  SequencePlace place{0, 0, length};
-  while (index >= windows(at(parts, place), length)) index -= windows(at(parts, place), length), ++place.source;
-  place.begin = index * length;
-  return place;
 }
 
 }  // namespace
@@ -56,7 +43,27 @@ FieldRows ExampleDataset::read(const SequencePlace& place, Range positions) cons
 }
 
 std::string ExampleDataset::name(const SequencePlace& place) const {
-  return at(recordings_, place).path().stem().string();
+  return at(recordings_, place).name();
+}
+
+std::string ExampleDataset::shortage(std::int64_t) const {
+  return "the data hold no examples; add files, or raise data.validation_fraction where none is left to be held out";
+}
+
+std::int64_t SeriesDataset::windows(const RecordingPart& part, std::int64_t length) const {
+  return std::max<std::int64_t>(0, part.positions.size() - positions_after_) / length;
+}
+
+SequencePlace SeriesDataset::window(std::int64_t index, std::int64_t length) const {
+  SequencePlace place{0, 0, length};
+  for (const RecordingPart& part : parts_) {
+    const std::int64_t count = windows(part, length);
+    if (index < count) break;
+    index -= count;
+    ++place.source;
+  }
+  place.begin = index * length;
+  return place;
 }
 
 std::int64_t SeriesDataset::size() const {
@@ -76,9 +83,9 @@ SequencePlace SeriesDataset::training_sequence(std::int64_t number, std::uint64_
   if (count == 0) throw DataError("the data hold no sequence of " + std::to_string(length));
   const std::int64_t epoch = number / count;
   const std::uint64_t key = hash({seed, static_cast<std::uint64_t>(epoch)});
-  SequencePlace place = window(parts_, permute(number % count, count, key), length);
+  SequencePlace place = window(permute(number % count, count, key), length);
   const RecordingPart& part = at(parts_, place);
-  const std::int64_t spare = part.positions.size() - 1 - windows(part, length) * length;
+  const std::int64_t spare = part.positions.size() - positions_after_ - windows(part, length) * length;
   if (spare <= 0) return place;
   const std::uint64_t draw = hash({key, 1, static_cast<std::uint64_t>(place.source)});
   place.begin += static_cast<std::int64_t>(draw % static_cast<std::uint64_t>(spare + 1));
@@ -86,7 +93,7 @@ SequencePlace SeriesDataset::training_sequence(std::int64_t number, std::uint64_
 }
 
 SequencePlace SeriesDataset::evaluation_sequence(std::int64_t index, std::int64_t length) const {
-  return window(parts_, index, length);
+  return window(index, length);
 }
 
 FieldRows SeriesDataset::read(const SequencePlace& place, Range positions) const {
@@ -97,7 +104,16 @@ FieldRows SeriesDataset::read(const SequencePlace& place, Range positions) const
 
 std::string SeriesDataset::name(const SequencePlace& place) const {
   const RecordingPart& part = at(parts_, place);
-  return part.recording->path().stem().string() + "-" + std::to_string(part.positions.begin + place.begin);
+  return part.recording->name() + "-" + std::to_string(part.positions.begin + place.begin);
+}
+
+std::string SeriesDataset::shortage(std::int64_t length) const {
+  std::int64_t longest = 0;
+  for (const RecordingPart& part : parts_) longest = std::max(longest, part.positions.size());
+  return "the longest of " + std::to_string(parts_.size()) + " recordings, or parts of them, has " +
+         std::to_string(longest) + " positions, too few for a sequence of " + std::to_string(length) +
+         (positions_after_ > 0 ? " and the position after it" : "") +
+         "; lower data.sequence_length, or add longer recordings (a sequence never spans two)";
 }
 
 }  // namespace longnet

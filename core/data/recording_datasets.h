@@ -28,15 +28,19 @@ class ExampleDataset : public Dataset {
   FieldRows read(const SequencePlace& place, Range positions) const override;
   std::string name(const SequencePlace& place) const override;
 
+ protected:
+  std::string shortage(std::int64_t length) const override;
+
  private:
   std::vector<std::shared_ptr<const Recording>> recordings_;
 };
 
-/// Long recordings, cut into sequences of equal length; what follows the last position of a sequence belongs to the
-/// recording, too.
+/// Long recordings, cut into sequences of equal length.
 class SeriesDataset : public Dataset {
  public:
-  explicit SeriesDataset(std::vector<RecordingPart> parts) : parts_(std::move(parts)) {}
+  /// `with_next`: a model reads what follows the last position of a sequence, too.
+  SeriesDataset(std::vector<RecordingPart> parts, bool with_next)
+      : parts_(std::move(parts)), positions_after_(with_next ? 1 : 0) {}
 
   std::int64_t size() const override;
   std::int64_t count(std::int64_t length) const override;
@@ -46,8 +50,17 @@ class SeriesDataset : public Dataset {
   FieldRows read(const SequencePlace& place, Range positions) const override;
   std::string name(const SequencePlace& place) const override;
 
+ protected:
+  std::string shortage(std::int64_t length) const override;
+
  private:
+  /// Sequences of `length` in a part.
+  std::int64_t windows(const RecordingPart& part, std::int64_t length) const;
+  /// The window number `index` over all parts, not shifted.
+  SequencePlace window(std::int64_t index, std::int64_t length) const;
+
   std::vector<RecordingPart> parts_;
+  std::int64_t positions_after_;
 };
 
 }  // namespace longnet

@@ -11,9 +11,8 @@ namespace longnet {
 /// A part of a token source, cut into sequences. Its only field is `tokens`.
 class TokenDataset : public Dataset {
  public:
-  /// `part` of `source`, in tokens. Tokens must be below `vocabulary`.
-  TokenDataset(std::shared_ptr<const TokenSource> source, Range part, std::int64_t vocabulary)
-      : source_(std::move(source)), part_(part), vocabulary_(vocabulary) {}
+  /// `part` of `source`, in tokens.
+  TokenDataset(std::shared_ptr<const TokenSource> source, Range part) : source_(std::move(source)), part_(part) {}
 
   std::int64_t size() const override { return part_.size(); }
   /// Sequences that do not overlap, each with the target after its last token.
@@ -24,10 +23,12 @@ class TokenDataset : public Dataset {
   FieldRows read(const SequencePlace& place, Range positions) const override;
   std::string name(const SequencePlace& place) const override;
 
+ protected:
+  std::string shortage(std::int64_t length) const override;
+
  private:
   std::shared_ptr<const TokenSource> source_;
   Range part_;
-  std::int64_t vocabulary_;
 };
 
 }  // namespace longnet

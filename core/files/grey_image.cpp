@@ -33,7 +33,7 @@ void write_grey_image(const std::filesystem::path& path, const at::Tensor& value
   image.height = static_cast<png_uint_32>(grey.size(0));
   image.format = PNG_FORMAT_GRAY;
   if (png_image_write_to_file(&image, path.c_str(), 0, grey.data_ptr(), 0, nullptr) == 0) {
-    throw DataError(path.string() + ": cannot be written: " + image.message);
+    throw FileError(path.string() + ": cannot be written: " + image.message);
   }
 }
 

@@ -9,15 +9,15 @@
 #include <cstdio>
 #include <cstring>
 #include <utility>
+#include <vector>
 
 #include "core/error.h"
-#include "core/files/mapped_file.h"
 
 namespace longnet {
 namespace {
 
 [[noreturn]] void fail(const std::filesystem::path& path, const char* what) {
-  throw CheckpointError(path.string() + ": cannot " + what + ": " + std::strerror(errno));
+  throw FileError(path.string() + ": cannot " + what + ": " + std::strerror(errno));
 }
 
 std::string hexadecimal(XXH128_hash_t hash) {
@@ -62,13 +62,34 @@ FileDigest digest_of(std::span<const std::byte> data) {
   return {data.size(), hexadecimal(XXH3_128bits(data.data(), data.size()))};
 }
 
+FileDigest digest_of(const InputFile& file) {
+  const std::unique_ptr<XXH3_state_t, decltype(&XXH3_freeState)> hash(XXH3_createState(), &XXH3_freeState);
+  XXH3_128bits_reset(hash.get());
+  std::vector<std::byte> piece(std::size_t{1} << 20);
+  for (std::uint64_t offset = 0; offset < file.size(); offset += piece.size()) {
+    if (file.size() - offset < piece.size()) piece.resize(static_cast<std::size_t>(file.size() - offset));
+    file.read(offset, piece);
+    XXH3_128bits_update(hash.get(), piece.data(), piece.size());
+  }
+  return {file.size(), hexadecimal(XXH3_128bits_digest(hash.get()))};
+}
+
 std::string fingerprint(const std::filesystem::path& path) {
-  constexpr std::size_t edge = 1 << 16;
-  const MappedFile file(path);
-  const auto bytes = file.bytes();
-  const auto length = std::min(edge, bytes.size());
-  return path.filename().string() + " " + std::to_string(bytes.size()) + " " + digest_of(bytes.first(length)).xxh3_128 +
-         " " + digest_of(bytes.last(length)).xxh3_128 + "\n";
+  constexpr std::uint64_t block = 1 << 16, blocks = 6;
+  const InputFile file(path);
+  std::vector<std::byte> sampled;
+  if (file.size() <= block * blocks) {
+    sampled.resize(static_cast<std::size_t>(file.size()));
+    file.read(0, sampled);
+  } else {
+    sampled.resize(block * blocks);
+    for (std::uint64_t number = 0; number < blocks; ++number) {
+      const std::uint64_t last = file.size() - block;
+      const std::uint64_t offset = number + 1 == blocks ? last : last / (blocks - 1) * number;
+      file.read(offset, std::span(sampled).subspan(number * block, block));
+    }
+  }
+  return path.filename().string() + " " + std::to_string(file.size()) + " " + digest_of(sampled).xxh3_128 + "\n";
 }
 
 void synchronize_folder(const std::filesystem::path& folder) {

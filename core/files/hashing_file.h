@@ -9,6 +9,8 @@
 #include <span>
 #include <string>
 
+#include "core/files/input_file.h"
+
 namespace longnet {
 
 /// What a written file must look like when it is read again.
@@ -19,7 +21,7 @@ struct FileDigest {
   bool operator==(const FileDigest&) const = default;
 };
 
-/// A new file that is hashed while it is written. Throws CheckpointError when the disk refuses.
+/// A new file that is hashed while it is written. Throws FileError when the disk refuses.
 class HashingFile {
  public:
   explicit HashingFile(const std::filesystem::path& path);
@@ -42,7 +44,10 @@ class HashingFile {
 
 FileDigest digest_of(std::span<const std::byte> data);
 
-/// A line that differs when the file differs: name, size, and digests of its beginning and its end.
+/// Of a whole file, read piece by piece.
+FileDigest digest_of(const InputFile& file);
+
+/// A line that differs when the file differs: name, size, and a digest of its beginning, its end and blocks between.
 std::string fingerprint(const std::filesystem::path& path);
 
 /// Puts the entries of a folder on the disk: what was created, renamed or removed in it.

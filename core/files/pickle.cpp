@@ -63,15 +63,16 @@ enum Opcode : unsigned char {
   Frame = 0x95
 };
 
-constexpr std::array<std::pair<const char*, at::ScalarType>, 9> storages{{{"torch.DoubleStorage", at::kDouble},
-                                                                          {"torch.FloatStorage", at::kFloat},
-                                                                          {"torch.HalfStorage", at::kHalf},
-                                                                          {"torch.BFloat16Storage", at::kBFloat16},
-                                                                          {"torch.LongStorage", at::kLong},
-                                                                          {"torch.IntStorage", at::kInt},
-                                                                          {"torch.ShortStorage", at::kShort},
-                                                                          {"torch.ByteStorage", at::kByte},
-                                                                          {"torch.BoolStorage", at::kBool}}};
+constexpr std::array<std::pair<const char*, at::ScalarType>, 10> storages{{{"torch.DoubleStorage", at::kDouble},
+                                                                           {"torch.FloatStorage", at::kFloat},
+                                                                           {"torch.HalfStorage", at::kHalf},
+                                                                           {"torch.BFloat16Storage", at::kBFloat16},
+                                                                           {"torch.LongStorage", at::kLong},
+                                                                           {"torch.IntStorage", at::kInt},
+                                                                           {"torch.ShortStorage", at::kShort},
+                                                                           {"torch.ByteStorage", at::kByte},
+                                                                           {"torch.CharStorage", at::kChar},
+                                                                           {"torch.BoolStorage", at::kBool}}};
 
 [[noreturn]] void fail(const std::string& what) {
   throw DataError("not a usable pickle: " + what);
@@ -101,9 +102,11 @@ PickleValue dict() {
   return {std::make_shared<PickleDict>()};
 }
 
-/// _rebuild_tensor_v2(storage, offset, sizes, strides, ...): a view that must lie in its storage.
-at::Tensor rebuild_tensor(const PickleList& arguments) {
+/// _rebuild_tensor_v2(storage, offset, sizes, strides, ...): a view that must lie in its storage. Over a storage that
+/// is not read it is only named.
+PickleValue rebuild_tensor(const PickleList& arguments) {
   if (arguments.size() < 4) fail("a tensor has too few arguments");
+  if (const auto* unread = arguments[0].get<PickleUnread>()) return {*unread};
   const at::Tensor& storage = as<at::Tensor>(arguments[0], "a storage");
   const std::int64_t offset = as<std::int64_t>(arguments[1], "an offset");
   const auto sizes = whole_numbers(arguments[2]), strides = whole_numbers(arguments[3]);
@@ -116,9 +119,10 @@ at::Tensor rebuild_tensor(const PickleList& arguments) {
       fail("a tensor has impossible sizes or strides");
     }
   }
-  if (count == 0) return at::empty(sizes, storage.options());
+  if (count == 0) return {at::empty(sizes, storage.options())};
   if (last >= storage.numel()) fail("a tensor reaches beyond its storage");
-  return storage.as_strided(sizes, strides, offset).contiguous();
+  if (count > storage.numel()) fail("a tensor has more elements than its storage");
+  return {storage.as_strided(sizes, strides, offset).contiguous()};
 }
 
 /// The stack machine.
@@ -211,7 +215,7 @@ class Machine {
         push({std::int64_t{number<std::uint16_t>()}});
         return true;
       case Opcode::Long1:
-        push({long_number(take(number<std::uint8_t>()))});
+        push(long_number(take(number<std::uint8_t>())));
         return true;
       case Opcode::BinaryFloat:
         push({std::bit_cast<double>(__builtin_bswap64(number<std::uint64_t>()))});
@@ -232,12 +236,13 @@ class Machine {
     }
   }
 
-  static std::int64_t long_number(std::span<const std::byte> digits) {
-    if (digits.size() > sizeof(std::int64_t)) fail("a number has more than 64 bits");
+  /// Numbers of more than 64 bits, as random seeds are, are only named.
+  static PickleValue long_number(std::span<const std::byte> digits) {
+    if (digits.size() > sizeof(std::int64_t)) return {PickleName{"a number of more than 64 bits"}};
     const bool negative = !digits.empty() && (digits.back() & std::byte{0x80}) != std::byte{0};
     std::int64_t value = negative ? -1 : 0;
     std::memcpy(&value, digits.data(), digits.size());
-    return value;
+    return {value};
   }
 
   bool memory(unsigned char opcode) {
@@ -351,7 +356,7 @@ class Machine {
         return true;
       }
       case Opcode::PersistentId:
-        push({storage(pop())});
+        push(storage(pop()));
         return true;
       case Opcode::Reduce:
       case Opcode::NewObject: {
@@ -370,21 +375,21 @@ class Machine {
   /// What the call would give, for the few that a state_dict needs. All others stay names.
   static PickleValue made_by(const PickleName& name, const PickleList& arguments) {
     if (name.name == "collections.OrderedDict") return dict();
-    if (name.name == "torch._utils._rebuild_tensor_v2") return {rebuild_tensor(arguments)};
+    if (name.name == "torch._utils._rebuild_tensor_v2") return rebuild_tensor(arguments);
     if (name.name == "torch._utils._rebuild_parameter" && !arguments.empty()) return arguments[0];
     return {name};
   }
 
-  at::Tensor storage(const PickleValue& id) const {
+  PickleValue storage(const PickleValue& id) const {
     const PickleList& parts = items(id);
     if (parts.size() != 5 || as<std::string>(parts[0], "a kind") != "storage") fail("it refers to what is no storage");
     const std::string& type = as<PickleName>(parts[1], "a storage's type").name;
     for (const auto& [name, dtype] : storages) {
       if (type == name) {
-        return load_storage_(dtype, as<std::string>(parts[2], "a key"), as<std::int64_t>(parts[4], "a size"));
+        return {load_storage_(dtype, as<std::string>(parts[2], "a key"), as<std::int64_t>(parts[4], "a size"))};
       }
     }
-    fail("storages of type " + type + " are not known");
+    return {PickleUnread{type}};
   }
 
   std::span<const std::byte> bytes_;

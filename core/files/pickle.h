@@ -25,9 +25,14 @@ struct PickleName {
   std::string name;  ///< module.name
 };
 
+/// A tensor, or its storage, of a type that is not read.
+struct PickleUnread {
+  std::string type;
+};
+
 struct PickleValue {
   std::variant<std::monostate, bool, std::int64_t, double, std::string, at::Tensor, std::shared_ptr<PickleList>,
-               std::shared_ptr<PickleDict>, PickleName>
+               std::shared_ptr<PickleDict>, PickleName, PickleUnread>
       value;
 
   template <typename T>

@@ -2,27 +2,74 @@
 
 #include <ATen/ATen.h>
 
+#include <algorithm>
 #include <array>
-#include <cstring>
+#include <limits>
 #include <nlohmann/json.hpp>
+#include <optional>
+#include <set>
 
 #include "core/error.h"
 
 namespace longnet {
 namespace {
 
-using Json = nlohmann::ordered_json;
-
-constexpr std::array<std::pair<const char*, at::ScalarType>, 10> dtypes{{{"F64", at::kDouble},
+constexpr std::array<std::pair<const char*, at::ScalarType>, 15> dtypes{{{"F64", at::kDouble},
                                                                          {"F32", at::kFloat},
                                                                          {"F16", at::kHalf},
                                                                          {"BF16", at::kBFloat16},
+                                                                         {"F8_E5M2", at::kFloat8_e5m2},
+                                                                         {"F8_E4M3", at::kFloat8_e4m3fn},
                                                                          {"I64", at::kLong},
                                                                          {"I32", at::kInt},
                                                                          {"I16", at::kShort},
                                                                          {"I8", at::kChar},
+                                                                         {"U64", at::kUInt64},
+                                                                         {"U32", at::kUInt32},
+                                                                         {"U16", at::kUInt16},
                                                                          {"U8", at::kByte},
                                                                          {"BOOL", at::kBool}}};
+
+std::optional<at::ScalarType> find_type(const std::string& dtype) {
+  for (const auto& [name, candidate] : dtypes) {
+    if (name == dtype) return candidate;
+  }
+  return {};
+}
+
+/// Parses a header, whose keys must all differ: a parser keeps one of two without a word.
+nlohmann::json parse_header(const std::string& text) {
+  std::set<std::string> names;
+  const auto watch = [&](int depth, nlohmann::json::parse_event_t event, nlohmann::json& value) {
+    if (depth == 1 && event == nlohmann::json::parse_event_t::key && !names.insert(value.get<std::string>()).second) {
+      throw DataError("the name " + value.get<std::string>() + " is there twice");
+    }
+    return true;
+  };
+  return nlohmann::json::parse(text, watch);
+}
+
+template <typename Number>
+std::vector<Number> whole_numbers(const nlohmann::json& list) {
+  if (!list.is_array()) throw DataError(list.dump() + " is no list of sizes");
+  std::vector<Number> numbers;
+  for (const auto& number : list) {
+    const bool fits = number.is_number_unsigned() &&
+                      number.get<std::uint64_t>() <= std::uint64_t{std::numeric_limits<std::int64_t>::max()};
+    if (!fits) throw DataError(number.dump() + " is no size");
+    numbers.push_back(number.get<Number>());
+  }
+  return numbers;
+}
+
+/// Bytes of a tensor; nothing where 64 bits do not hold them.
+std::optional<std::uint64_t> byte_count(const std::vector<std::int64_t>& shape, std::uint64_t element_bytes) {
+  std::uint64_t bytes = element_bytes;
+  for (const std::int64_t extent : shape) {
+    if (__builtin_mul_overflow(bytes, static_cast<std::uint64_t>(extent), &bytes)) return {};
+  }
+  return bytes;
+}
 
 }  // namespace
 
@@ -34,16 +81,18 @@ std::string safetensors_dtype(at::ScalarType type) {
 }
 
 at::ScalarType scalar_type(const std::string& safetensors_dtype) {
-  for (const auto& [name, candidate] : dtypes) {
-    if (name == safetensors_dtype) return candidate;
-  }
-  throw DataError("unknown safetensors dtype " + safetensors_dtype);
+  if (const auto type = find_type(safetensors_dtype)) return *type;
+  throw DataError("the safetensors dtype " + safetensors_dtype + " is not one that can be read");
 }
 
-SafetensorsFile::SafetensorsFile(const std::filesystem::path& path) : path_(path), file_(path) {
+SafetensorsFile::SafetensorsFile(const std::filesystem::path& path) : path_(path) {
+  const InputFile file(path);
+  size_ = file.size();
   try {
-    read_header();
-  } catch (const Json::exception& error) {
+    read_header(file);
+  } catch (const nlohmann::json::exception& error) {
+    fail(error.what());
+  } catch (const DataError& error) {
     fail(error.what());
   }
 }
@@ -52,30 +101,53 @@ void SafetensorsFile::fail(const std::string& what) const {
   throw DataError(path_.string() + ": not a usable safetensors file: " + what);
 }
 
-void SafetensorsFile::read_header() {
-  const auto bytes = file_.bytes();
+void SafetensorsFile::read_header(const InputFile& file) {
+  constexpr std::uint64_t longest_header = 100'000'000;  // the format's own limit
   std::uint64_t length = 0;
-  if (bytes.size() < sizeof length) fail("it is shorter than its header");
-  std::memcpy(&length, bytes.data(), sizeof length);
-  if (length > bytes.size() - sizeof length) fail("it is shorter than its header");
-  const auto* text = reinterpret_cast<const char*>(bytes.data()) + sizeof length;
+  if (size_ < sizeof length) throw DataError("it is shorter than its header");
+  file.read(0, std::as_writable_bytes(std::span(&length, 1)));
+  if (length > size_ - sizeof length) throw DataError("it is shorter than its header");
+  if (length > longest_header) throw DataError("its header is longer than the format allows");
+  std::string text(static_cast<std::size_t>(length), '\0');
+  file.read(sizeof length, std::as_writable_bytes(std::span(text)));
+  const auto header = parse_header(text);
+  if (!header.is_object()) throw DataError("its header holds no names");
   const std::uint64_t data_begin = sizeof length + length;
-  const Json header = Json::parse(text, text + length);
   for (const auto& [name, value] : header.items()) {
     if (name == "__metadata__") {
       metadata_ = value.get<std::map<std::string, std::string>>();
       continue;
     }
-    const auto offsets = value.at("data_offsets").get<std::array<std::uint64_t, 2>>();
-    Entry entry{scalar_type(value.at("dtype").get<std::string>()), value.at("shape").get<std::vector<std::int64_t>>(),
-                data_begin + offsets[0], data_begin + offsets[1]};
-    std::uint64_t size = c10::elementSize(entry.type);
-    for (const std::int64_t extent : entry.shape) size *= static_cast<std::uint64_t>(extent);
-    if (entry.end > bytes.size() || entry.begin > entry.end || entry.end - entry.begin != size) {
-      fail("the tensor " + name + " does not fit into it");
+    const auto offsets = whole_numbers<std::uint64_t>(value.at("data_offsets"));
+    if (offsets.size() != 2 || offsets[0] > offsets[1] || offsets[1] > size_ - data_begin) {
+      throw DataError("the tensor " + name + " does not fit into it");
     }
-    entries_.emplace(name, std::move(entry));
+    add(name, {value.at("dtype").get<std::string>(), whole_numbers<std::int64_t>(value.at("shape")),
+               data_begin + offsets[0], data_begin + offsets[1]});
   }
+  require_tiles(data_begin);
+}
+
+void SafetensorsFile::add(const std::string& name, Entry entry) {
+  if (const auto type = find_type(entry.dtype)) {
+    const auto bytes = byte_count(entry.shape, c10::elementSize(*type));
+    if (!bytes || *bytes != entry.end - entry.begin) throw DataError("the tensor " + name + " does not fit into it");
+  }
+  entries_.emplace(name, std::move(entry));
+}
+
+void SafetensorsFile::require_tiles(std::uint64_t data_begin) const {
+  std::vector<const Entry*> in_order;
+  in_order.reserve(entries_.size());
+  for (const auto& [name, entry] : entries_) in_order.push_back(&entry);
+  std::sort(in_order.begin(), in_order.end(),
+            [](const Entry* a, const Entry* b) { return std::pair(a->begin, a->end) < std::pair(b->begin, b->end); });
+  std::uint64_t end = data_begin;
+  for (const Entry* entry : in_order) {
+    if (entry->begin != end) throw DataError("its tensors overlap or leave gaps");
+    end = entry->end;
+  }
+  if (end != size_) throw DataError("it has " + std::to_string(size_ - end) + " bytes behind its last tensor");
 }
 
 const SafetensorsFile::Entry& SafetensorsFile::entry(const std::string& name) const {
@@ -90,16 +162,26 @@ std::vector<std::string> SafetensorsFile::names() const {
   return names;
 }
 
-at::Tensor SafetensorsFile::copy(const Entry& entry, const std::vector<std::int64_t>& shape,
-                                 std::uint64_t begin) const {
-  auto tensor = at::empty(shape, entry.type);
-  if (tensor.numel() > 0) std::memcpy(tensor.data_ptr(), file_.bytes().data() + begin, tensor.nbytes());
+bool SafetensorsFile::readable(const std::string& name) const {
+  return find_type(entry(name).dtype).has_value();
+}
+
+at::ScalarType SafetensorsFile::dtype(const std::string& name) const {
+  const auto type = find_type(entry(name).dtype);
+  if (!type) fail("the tensor " + name + " is " + entry(name).dtype + ", which cannot be read");
+  return *type;
+}
+
+at::Tensor SafetensorsFile::read(const std::string& name, std::vector<std::int64_t> shape, std::uint64_t begin) const {
+  auto tensor = at::empty(shape, dtype(name));
+  const InputFile file(path_);
+  if (file.size() != size_) throw DataError(path_.string() + ": its size has changed since it was opened");
+  file.read(begin, {static_cast<std::byte*>(tensor.data_ptr()), tensor.nbytes()});
   return tensor;
 }
 
 at::Tensor SafetensorsFile::read(const std::string& name) const {
-  const Entry& found = entry(name);
-  return copy(found, found.shape, found.begin);
+  return read(name, entry(name).shape, entry(name).begin);
 }
 
 at::Tensor SafetensorsFile::read_rows(const std::string& name, std::int64_t begin, std::int64_t end) const {
@@ -111,12 +193,12 @@ at::Tensor SafetensorsFile::read_rows(const std::string& name, std::int64_t begi
   shape[0] = end - begin;
   const std::uint64_t row_bytes =
       found.shape[0] == 0 ? 0 : (found.end - found.begin) / static_cast<std::uint64_t>(found.shape[0]);
-  return copy(found, shape, found.begin + static_cast<std::uint64_t>(begin) * row_bytes);
+  return read(name, std::move(shape), found.begin + static_cast<std::uint64_t>(begin) * row_bytes);
 }
 
 FileDigest write_safetensors(const std::filesystem::path& path, const std::vector<NamedTensor>& tensors,
                              const std::map<std::string, std::string>& metadata) {
-  Json header = Json::object();
+  nlohmann::ordered_json header = nlohmann::ordered_json::object();
   if (!metadata.empty()) header["__metadata__"] = metadata;
   std::size_t offset = 0;
   for (const auto& [name, tensor] : tensors) {

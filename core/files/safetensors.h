@@ -10,17 +10,19 @@
 #include <vector>
 
 #include "core/files/hashing_file.h"
-#include "core/files/mapped_file.h"
+#include "core/files/input_file.h"
 
 /// The safetensors format: 8 bytes of header length, a JSON header, the raw little-endian tensors.
 namespace longnet {
 
 /// The format's name of a dtype ("F32", "BF16", "I64", ...), and back. Throws DataError for one that it has no name
-/// for.
+/// for, or that LibTorch has not.
 std::string safetensors_dtype(at::ScalarType type);
 at::ScalarType scalar_type(const std::string& safetensors_dtype);
 
-/// A safetensors file opened for reading. Throws DataError for a file that breaks the format or ends early.
+/// A safetensors file whose header has been read and found sound: the tensors tile the data. It holds no memory but the
+/// header and no open file: tensors are read from the disk when they are asked for. Throws DataError for a file that
+/// breaks the format, ends early, or has changed its size since.
 class SafetensorsFile {
  public:
   explicit SafetensorsFile(const std::filesystem::path& path);
@@ -31,39 +33,41 @@ class SafetensorsFile {
   /// In the order of their names.
   std::vector<std::string> names() const;
   const std::vector<std::int64_t>& shape(const std::string& name) const { return entry(name).shape; }
-  at::ScalarType dtype(const std::string& name) const { return entry(name).type; }
+  /// False for a tensor of a dtype that LibTorch does not have. All others can be read all the same.
+  bool readable(const std::string& name) const;
+  const std::string& dtype_name(const std::string& name) const { return entry(name).dtype; }  ///< the format's
+  /// Throws DataError for a tensor that is not readable.
+  at::ScalarType dtype(const std::string& name) const;
 
-  /// A copy of the tensor.
   at::Tensor read(const std::string& name) const;
 
-  /// A copy of tensor[begin:end], 0 <= begin <= end <= shape[0].
+  /// tensor[begin:end], 0 <= begin <= end <= shape[0].
   at::Tensor read_rows(const std::string& name, std::int64_t begin, std::int64_t end) const;
-
-  /// The whole file, for a digest.
-  std::span<const std::byte> bytes() const { return file_.bytes(); }
 
  private:
   struct Entry {
-    at::ScalarType type;
+    std::string dtype;  ///< the format's name
     std::vector<std::int64_t> shape;
     std::uint64_t begin;  ///< in the file
     std::uint64_t end;
   };
 
-  void read_header();
+  void read_header(const InputFile& file);
+  void add(const std::string& name, Entry entry);
+  void require_tiles(std::uint64_t data_begin) const;
   const Entry& entry(const std::string& name) const;
-  at::Tensor copy(const Entry& entry, const std::vector<std::int64_t>& shape, std::uint64_t begin) const;
+  at::Tensor read(const std::string& name, std::vector<std::int64_t> shape, std::uint64_t begin) const;
   [[noreturn]] void fail(const std::string& what) const;
 
   std::filesystem::path path_;
-  MappedFile file_;
+  std::uint64_t size_ = 0;  ///< of the file
   std::map<std::string, Entry> entries_;
   std::map<std::string, std::string> metadata_;
 };
 
 using NamedTensor = std::pair<std::string, at::Tensor>;
 
-/// Writes CPU tensors in the given order and puts the file on the disk.
+/// Writes CPU tensors in the given order and puts the file on the disk. Throws FileError.
 FileDigest write_safetensors(const std::filesystem::path& path, const std::vector<NamedTensor>& tensors,
                              const std::map<std::string, std::string>& metadata = {});
 

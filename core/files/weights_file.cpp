@@ -7,24 +7,27 @@
 #include <cstring>
 
 #include "core/error.h"
-#include "core/files/mapped_file.h"
+#include "core/files/input_file.h"
 #include "core/files/pickle.h"
 #include "core/files/safetensors.h"
 
 namespace longnet {
 namespace {
 
-using Weights = std::map<std::string, at::Tensor>;
-
 bool begins_with(const std::filesystem::path& path, std::string_view letters) {
-  const MappedFile file(path);
-  return file.bytes().size() >= letters.size() && std::memcmp(file.bytes().data(), letters.data(), letters.size()) == 0;
+  return InputFile(path).beginning(letters.size()) == letters;
 }
 
 Weights read_safetensors(const std::filesystem::path& path) {
   const SafetensorsFile file(path);
   Weights weights;
-  for (const std::string& name : file.names()) weights.emplace(name, file.read(name));
+  for (const std::string& name : file.names()) {
+    if (file.readable(name)) {
+      weights.tensors.emplace(name, file.read(name));
+    } else {
+      weights.unreadable.emplace(name, "of the dtype " + file.dtype_name(name));
+    }
+  }
   return weights;
 }
 
@@ -65,16 +68,17 @@ Weights read_zip(const std::filesystem::path& path) {
   Weights weights;
   for (const auto& [key, inner] : state_dict(value)) {
     const std::string* name = key.get<std::string>();
-    const at::Tensor* tensor = inner.get<at::Tensor>();
-    if (name != nullptr && tensor != nullptr) weights.emplace(*name, *tensor);
+    if (name == nullptr) continue;
+    if (const at::Tensor* tensor = inner.get<at::Tensor>()) weights.tensors.emplace(*name, *tensor);
+    if (const auto* other = inner.get<PickleUnread>()) weights.unreadable.emplace(*name, "of " + other->type);
   }
-  if (weights.empty()) throw DataError("it holds no tensors by name");
+  if (weights.tensors.empty()) throw DataError("it holds no tensors by name");
   return weights;
 }
 
 }  // namespace
 
-std::map<std::string, at::Tensor> read_weights(const std::filesystem::path& path) {
+Weights read_weights(const std::filesystem::path& path) {
   if (begins_with(path, "PK\x03\x04")) {
     try {
       return read_zip(path);

@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 #include <ATen/CPUGeneratorImpl.h>
 
+#include "core/error.h"
 #include "core/random.h"
 
 namespace longnet {
@@ -21,13 +22,15 @@ Initializer normal(double standard_deviation) {
 
 at::Tensor ParameterSet::add(const std::string& name, const std::vector<std::int64_t>& shape,
                              const Initializer& initialize) {
+  if (values_.defined()) throw Error("the parameter " + name + " comes after flatten()");
   auto value = at::empty(shape, at::kDouble);
   initialize(value, at::detail::createCPUGenerator(hash({seed_, list_.size()})));
-  list_.push_back({name, value.to(options_).requires_grad_()});
+  list_.push_back({name, value.to(options_).requires_grad_(), shape.size() == 2});
   return list_.back().value;
 }
 
 void ParameterSet::flatten() {
+  if (values_.defined()) throw Error("flatten() is called twice");
   std::vector<at::Tensor> flat;
   for (const Parameter& parameter : list_) flat.push_back(parameter.value.detach().flatten());
   values_ = at::cat(flat);

@@ -21,6 +21,7 @@ Initializer normal(double standard_deviation);
 struct Parameter {
   std::string name;
   at::Tensor value;
+  bool decays;  ///< under an optimizer's weight decay: matrices (two dimensions) do; vectors and learned tokens do not
 };
 
 /// The parameters of a model and their gradients, each in one flat piece of memory. Parameters are views of it, so that
@@ -36,7 +37,8 @@ class ParameterSet {
   /// A new parameter. The handle stays valid; its memory moves once, in flatten().
   at::Tensor add(const std::string& name, const std::vector<std::int64_t>& shape, const Initializer& initialize);
 
-  /// Moves all parameters into flat memory and gives each a gradient there, of zeros. Call once, after the last add().
+  /// Moves all parameters into flat memory and gives each a gradient there, of zeros. Once, after the last add(): throws
+  /// Error for a second call, and for an add() after it.
   void flatten();
 
   const std::vector<Parameter>& list() const { return list_; }

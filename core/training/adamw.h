@@ -6,7 +6,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "core/layers/parameters.h"
+#include "core/training/optimizer.h"
 
 namespace longnet {
 
@@ -16,18 +16,17 @@ struct AdamWSettings {
   double weight_decay = 0.01;
 };
 
-/// AdamW (arXiv 1711.05101) over a ParameterSet. Matrices decay; biases and normalization weights do not.
-class AdamW {
+/// AdamW (arXiv 1711.05101) over a ParameterSet. Parameters decay as Parameter::decays says. The bias correction counts
+/// the updates that were made.
+class AdamW : public Optimizer {
  public:
   AdamW(ParameterSet& parameters, const AdamWSettings& settings);
 
-  /// One update, number `step` (from 1), with the gradients as they are in the ParameterSet. Nothing changes where
-  /// `skip`, one float32 number on the parameters' device, is 1.
-  void update(std::int64_t step, double learning_rate, const at::Tensor& skip);
-
-  /// The running averages of gradients and of their squares, flat like ParameterSet::values().
-  const at::Tensor& average() const { return average_; }
-  const at::Tensor& square_average() const { return square_average_; }
+  void update(double learning_rate, const at::Tensor& skip) override;
+  std::int64_t updates() const override;
+  void set_updates(std::int64_t updates) override;
+  /// `exp_avg` and `exp_avg_sq`, the running averages of gradients and of their squares.
+  std::vector<std::pair<std::string, at::Tensor>> states() const override;
 
  private:
   /// Parameters that share a weight decay.
@@ -38,6 +37,7 @@ class AdamW {
 
   AdamWSettings settings_;
   at::Tensor average_, square_average_;
+  at::Tensor updates_;  ///< on the device: float32, as the kernel wants it; exact to 16 million
   std::array<Group, 2> groups_;
 };
 

@@ -4,6 +4,8 @@
 #include <cmath>
 #include <numbers>
 
+#include "core/error.h"
+
 namespace longnet {
 
 double learning_rate(const OptimizerConfig& optimizer, std::int64_t step, std::int64_t steps) {
@@ -17,9 +19,10 @@ double learning_rate(const OptimizerConfig& optimizer, std::int64_t step, std::i
       return end + (peak - end) * (1 + std::cos(std::numbers::pi * progress)) / 2;
     case OptimizerConfig::Schedule::Polynomial:
       return end + (peak - end) * std::pow(1 - progress, optimizer.power);
-    default:
+    case OptimizerConfig::Schedule::Constant:
       return peak;
   }
+  throw Error("a schedule of no known type");
 }
 
 }  // namespace longnet

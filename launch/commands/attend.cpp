@@ -12,7 +12,7 @@
 #include "distributed/agreement.h"
 #include "launch/commands/commands.h"
 #include "launch/training/batch_reader.h"
-#include "launch/training/restore.h"
+#include "launch/training/resume.h"
 
 namespace longnet {
 namespace {
@@ -78,7 +78,7 @@ void write(const fs::path& folder, const std::map<std::string, at::Tensor>& reco
            const std::vector<std::int64_t>& queries) {
   std::error_code error;
   fs::create_directories(folder, error);
-  if (error) throw ConfigError("--output: " + folder.string() + " cannot be created: " + error.message());
+  if (error) throw FileError("--output: " + folder.string() + " cannot be created: " + error.message());
   std::vector<NamedTensor> tensors{{"queries", at::tensor(queries)}};
   for (const auto& [name, weights] : recorded) {
     tensors.emplace_back(name, weights);
@@ -103,7 +103,7 @@ int attend(std::unique_ptr<Communicator> world, const AttendOptions& options) {
   Job job = start_job(std::move(world), job_options);
   Communicator& ranks = *job.mesh.world;
   agree(ranks, [&] { check(options, job); });
-  restore_weights(job, options.checkpoint);
+  restore_weights(job, options.checkpoint, options.allowed_changes);
 
   const Dataset& data = *job.data.validation;
   const auto place = data.evaluation_sequence(options.sequence, job.configuration.data.sequence_length);

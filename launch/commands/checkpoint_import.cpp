@@ -7,29 +7,46 @@
 
 #include "core/error.h"
 #include "core/files/weights_file.h"
-#include "core/training/adamw.h"
 #include "distributed/agreement.h"
 #include "launch/commands/commands.h"
-#include "launch/job/version.h"
 #include "launch/output/run_folder.h"
-#include "launch/training/restore.h"
+#include "launch/training/resume.h"
 
 namespace longnet {
 namespace {
 
-using Weights = std::map<std::string, at::Tensor>;
+using Tensors = std::map<std::string, at::Tensor>;
 
 bool has_prefix(const std::string& name, const std::vector<std::string>& prefixes) {
   return std::any_of(prefixes.begin(), prefixes.end(), [&](const auto& prefix) { return name.starts_with(prefix); });
 }
 
-/// Removes `prefix` where every name has it.
-void strip(Weights& weights, const std::string& prefix) {
+/// Removes `prefix` where every name has it: false where not.
+bool strip(Weights& weights, const std::string& prefix) {
   const auto has = [&](const auto& entry) { return entry.first.starts_with(prefix); };
-  if (weights.empty() || !std::all_of(weights.begin(), weights.end(), has)) return;
-  Weights stripped;
-  for (const auto& [name, tensor] : weights) stripped.emplace(name.substr(prefix.size()), tensor);
-  weights = std::move(stripped);
+  const auto all_have = [&](const auto& entries) { return std::all_of(entries.begin(), entries.end(), has); };
+  if (weights.tensors.empty() || !all_have(weights.tensors) || !all_have(weights.unreadable)) return false;
+  const auto stripped = [&](const auto& entries) {
+    std::decay_t<decltype(entries)> result;
+    for (const auto& [name, value] : entries) result.emplace(name.substr(prefix.size()), value);
+    return result;
+  };
+  weights = {stripped(weights.tensors), stripped(weights.unreadable)};
+  return true;
+}
+
+/// Removes what wrappers put before all names: distributed and compiled modules, a model inside another. Returns it.
+std::string strip_wrappers(Weights& weights) {
+  std::string stripped;
+  for (bool found = true; found;) {
+    found = false;
+    for (const char* prefix : {"_orig_mod.", "module.", "model.", "encoder.", "decoder."}) {
+      if (!strip(weights, prefix)) continue;
+      stripped += prefix;
+      found = true;
+    }
+  }
+  return stripped;
 }
 
 /// What a peer's file holds besides parameters: tables that follow from the configuration.
@@ -39,14 +56,14 @@ bool is_table(const std::string& name) {
 }
 
 /// A tied output projection is stored under both names.
-bool is_tied_copy(const std::string& name, const at::Tensor& tensor, const Weights& weights) {
-  const auto embedding = weights.find("embed_tokens.weight");
-  return name == "output_projection.weight" && embedding != weights.end() && tensor.equal(embedding->second);
+bool is_tied_copy(const std::string& name, const at::Tensor& tensor, const Tensors& tensors) {
+  const auto embedding = tensors.find("embed_tokens.weight");
+  return name == "output_projection.weight" && embedding != tensors.end() && tensor.equal(embedding->second);
 }
 
-void require_positions(const Weights& weights, const nlohmann::ordered_json& model) {
+void require_positions(const Tensors& tensors, const nlohmann::ordered_json& model) {
   const auto scaled = [](const auto& entry) { return entry.first.ends_with(".xpos.scale"); };
-  if (std::none_of(weights.begin(), weights.end(), scaled) || model.value("positions", "") == "xpos") return;
+  if (std::none_of(tensors.begin(), tensors.end(), scaled) || model.value("positions", "") == "xpos") return;
   throw ConfigError("model.positions is " + model.value("positions", "") +
                     ", but the weights come from a model with xPos; set it to xpos");
 }
@@ -58,8 +75,11 @@ void import_weights(const Weights& weights, const ImportOptions& options, Parame
   std::set<std::string> used;
   for (const Parameter& parameter : parameters.list()) {
     if (has_prefix(parameter.name, options.initialize)) continue;
-    const auto found = weights.find(parameter.name);
-    if (found == weights.end()) {
+    const auto found = weights.tensors.find(parameter.name);
+    if (const auto unread = weights.unreadable.find(parameter.name); unread != weights.unreadable.end()) {
+      fail(c10::str("the tensor ", parameter.name, " cannot be read: it is ", unread->second));
+    }
+    if (found == weights.tensors.end()) {
       fail(c10::str("the tensor ", parameter.name, " is missing; --initialize ", parameter.name,
                     " would start it anew"));
     }
@@ -70,12 +90,16 @@ void import_weights(const Weights& weights, const ImportOptions& options, Parame
     parameter.value.detach().copy_(found->second);
     used.insert(parameter.name);
   }
-  for (const auto& [name, tensor] : weights) {
-    if (used.contains(name) || is_table(name) || has_prefix(name, options.ignore)) continue;
-    if (is_tied_copy(name, tensor, weights)) continue;
-    const std::string shape = c10::str(tensor.sizes());
+  const auto refuse = [&](const std::string& name, const std::string& shape) {
+    if (used.contains(name) || is_table(name) || has_prefix(name, options.ignore)) return;
     fail(c10::str("the tensor ", name, " ", shape, " has no place in the model; --ignore ", name,
                   " would leave it out"));
+  };
+  for (const auto& [name, tensor] : weights.tensors) {
+    if (!is_tied_copy(name, tensor, weights.tensors)) refuse(name, c10::str(tensor.sizes()));
+  }
+  for (const auto& [name, kind] : weights.unreadable) {
+    refuse(name, "(" + kind + ")");
   }
 }
 
@@ -88,23 +112,22 @@ int checkpoint_import(std::unique_ptr<Communicator> world, const ImportOptions& 
   Communicator& ranks = *job.mesh.world;
   ParameterSet& parameters = job.model->parameters();
   const auto folder = checkpoint_folder(job.configuration.run);
+  const CheckpointList list = list_checkpoints(ranks, folder);
+  if (!list.checkpoints.empty() || !list.passed_over.empty() || !list.set_aside.empty()) {
+    throw AgreedError(ConfigError(folder.string() + " holds checkpoints; choose another run folder (--set run=...)"));
+  }
+  std::string stripped;
   agree(ranks, [&] {
-    if (!list_checkpoints(folder).empty()) {
-      throw ConfigError(folder.string() + " holds checkpoints; choose another run folder (--set run=...)");
-    }
     Weights weights = read_weights(options.weights);
-    for (const char* prefix : {"module.", "encoder.", "decoder."}) strip(weights, prefix);
-    require_positions(weights, job.resolved.at("model"));
+    stripped = strip_wrappers(weights);
+    require_positions(weights.tensors, job.resolved.at("model"));
     import_weights(weights, options, parameters);
   });
-  const AdamW optimizer(parameters, {});
-  const CheckpointNotes notes{static_cast<std::uint64_t>(job.configuration.training.seed), job.mesh.data_size,
-                              job.mesh.sequence->size(), version, job.resolved};
-  save_checkpoint(ranks, folder, {}, notes, parameters.list(), training_states(parameters, optimizer), 1);
-  if (job.mesh.is_first()) {
-    std::printf("%lld parameters of %s are now %s\n", static_cast<long long>(parameters.count()),
-                options.weights.c_str(), list_checkpoints(folder).front().c_str());
-  }
+  save_training(begin_training(job));
+  if (!job.mesh.is_first()) return 0;
+  if (!stripped.empty()) std::printf("left out of all names: %s\n", stripped.c_str());
+  std::printf("%lld parameters of %s are now a checkpoint in %s\n", static_cast<long long>(parameters.count()),
+              options.weights.c_str(), folder.c_str());
   return 0;
 }
 

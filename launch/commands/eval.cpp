@@ -12,7 +12,7 @@
 #include "launch/commands/commands.h"
 #include "launch/output/peak_memory.h"
 #include "launch/training/evaluation.h"
-#include "launch/training/restore.h"
+#include "launch/training/resume.h"
 
 namespace longnet {
 namespace {
@@ -25,9 +25,12 @@ const char* bits_name(DataType type) {
       return "bits/byte";
     case DataType::Fasta:
       return "bits/base";
-    default:
+    case DataType::Tokens:
+    case DataType::Examples:
+    case DataType::Series:
       return "bits/token";
   }
+  return "";
 }
 
 /// The training length, a half, a quarter and an eighth of it; examples have lengths of their own.
@@ -73,12 +76,21 @@ void print_line(const Job& job, std::int64_t context, const EvaluationResult& re
   std::fflush(stdout);
 }
 
+/// Throws DivergenceError, on all ranks, for a loss that is no number.
+void require_number(std::int64_t context, const EvaluationResult& result) {
+  const std::string where = "the loss at the context length " + std::to_string(context);
+  if (result.labels == 0) throw AgreedError(DataError(where + ": the held-out data hold no label that counts"));
+  if (std::isfinite(result.loss)) return;
+  throw AgreedError(DivergenceError(where + " is not finite: the weights are not, or they overflow " +
+                                    "in this precision; evaluate an earlier checkpoint (--checkpoint)"));
+}
+
 /// Writes what the model says about each sequence into a file of the sequence's name.
 void write_outputs(Job& job, std::int64_t length, std::int64_t sequences, const fs::path& folder) {
   agree(*job.mesh.world, [&] {
     std::error_code error;
     fs::create_directories(folder, error);
-    if (error) throw ConfigError("--outputs: " + folder.string() + " cannot be created: " + error.message());
+    if (error) throw FileError("--outputs: " + folder.string() + " cannot be created: " + error.message());
   });
   for_each_sequence(job, length, sequences, [&](const SequencePlace& place, const Batch& batch, const Pass& pass) {
     const auto outputs = job.model->outputs(batch, pass);
@@ -86,7 +98,9 @@ void write_outputs(Job& job, std::int64_t length, std::int64_t sequences, const 
     std::vector<NamedTensor> tensors;
     tensors.reserve(outputs.size());
     for (const auto& [name, tensor] : outputs) tensors.emplace_back(name, tensor.select(0, 0).to(at::kCPU));
-    write_safetensors(folder / (job.data.validation->name(place) + ".safetensors"), tensors);
+    const fs::path file = folder / (job.data.validation->name(place) + ".safetensors");
+    fs::create_directories(file.parent_path());
+    write_safetensors(file, tensors);
   });
   job.mesh.world->barrier();
   if (job.mesh.is_first()) std::printf("outputs of every sequence: %s\n", folder.c_str());
@@ -107,7 +121,7 @@ int eval(std::unique_ptr<Communicator> world, const EvalOptions& options) {
   Job job = start_job(std::move(world), options);
   const auto contexts = options.contexts.empty() ? default_contexts(job.configuration.data) : options.contexts;
   agree(*job.mesh.world, [&] { check_contexts(job, contexts); });
-  const auto checkpoint = restore_weights(job, options.checkpoint);
+  const auto checkpoint = restore_weights(job, options.checkpoint, options.allowed_changes);
   const auto sequences = [&](std::int64_t context) {
     return options.tokens > 0 ? (options.tokens + context - 1) / context : std::numeric_limits<std::int64_t>::max();
   };
@@ -118,6 +132,7 @@ int eval(std::unique_ptr<Communicator> world, const EvalOptions& options) {
   for (const std::int64_t context : contexts) {
     if (!trainable) break;
     const auto result = evaluate(job, context, sequences(context));
+    require_number(context, result);
     if (first) print_line(job, context, result);
   }
   const bool writes = !trainable || !options.outputs.empty();

@@ -8,7 +8,7 @@
 #include "core/error.h"
 #include "distributed/agreement.h"
 #include "launch/commands/commands.h"
-#include "launch/training/restore.h"
+#include "launch/training/resume.h"
 #include "models/decoder.h"
 #include "models/sampler.h"
 
@@ -69,6 +69,7 @@ int generate(std::unique_ptr<Communicator> world, const GenerateOptions& options
   agree(*world, [&] { check(options, world->size()); });
   JobOptions job_options = options;
   job_options.assignments.emplace_back("parallel.sequence=1");  // whatever the training used
+  job_options.reads_data = false;
   Job job = start_job(std::move(world), job_options);
   auto* decoder = dynamic_cast<Decoder*>(job.model.get());
   if (decoder == nullptr) throw AgreedError(ConfigError("generate needs a model of type decoder"));
@@ -84,7 +85,7 @@ int generate(std::unique_ptr<Communicator> world, const GenerateOptions& options
       }
     }
   });
-  restore_weights(job, options.checkpoint);
+  restore_weights(job, options.checkpoint, options.allowed_changes);
 
   auto generator = at::detail::createCPUGenerator(options.seed);
   const SamplerSettings sampling{options.temperature, options.top_k, options.top_p};

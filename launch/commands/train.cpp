@@ -1,6 +1,7 @@
 #include <ATen/ATen.h>
 
-#include <algorithm>
+#include <chrono>
+#include <memory>
 #include <optional>
 #include <sstream>
 #include <utility>
@@ -15,7 +16,7 @@
 #include "launch/output/progress.h"
 #include "launch/output/run_folder.h"
 #include "launch/training/evaluation.h"
-#include "launch/training/restore.h"
+#include "launch/training/resume.h"
 #include "launch/training/training_step.h"
 
 namespace longnet {
@@ -41,33 +42,6 @@ Log open_log(const fs::path& run) {
   return Log(run / "log.txt");
 }
 
-/// Continues from a checkpoint as the user wishes: sets the training's progress and state. Collective.
-void resume(Training& training, const std::string& wish, const Log& log) {
-  Job& job = training.job;
-  Communicator& world = *job.mesh.world;
-  const auto folder = checkpoint_folder(job.configuration.run);
-  std::vector<fs::path> candidates;
-  agree(world, [&] {
-    candidates = list_checkpoints(folder);
-    if (wish == "none" && !candidates.empty()) {
-      throw ConfigError("--resume none, but " + folder.string() +
-                        " holds checkpoints; choose another run folder (--set run=...)");
-    }
-    if (wish != "none" && wish != "auto") candidates = {wish};
-  });
-  const auto states = training_states(job.model->parameters(), training.optimizer);
-  for (const fs::path& candidate : candidates) {
-    try {
-      training.progress = load_checkpoint(world, candidate, job.model->parameters().list(), states);
-      log.info("resumed from " + candidate.string() + " at step " + std::to_string(training.progress.step));
-      return;
-    } catch (const AgreedError& error) {
-      if (wish != "auto" || candidate == candidates.back()) throw;
-      log.warn(std::string(error.what()) + "; trying an older checkpoint");
-    }
-  }
-}
-
 void describe_run(Job& job, const Log& log) {
   const Configuration& config = job.configuration;
   const ProcessMesh& mesh = job.mesh;
@@ -83,24 +57,28 @@ void describe_run(Job& job, const Log& log) {
   for (const auto& warning : job.warnings) log.warn("warning: " + warning);
 }
 
-void save(Training& training) {
-  const Job& job = training.job;
-  const Configuration& config = job.configuration;
-  ParameterSet& parameters = training.job.model->parameters();
-  save_checkpoint(*job.mesh.world, checkpoint_folder(config.run), training.progress,
-                  {static_cast<std::uint64_t>(config.training.seed), job.mesh.data_size, job.mesh.sequence->size(),
-                   version, job.resolved},
-                  parameters.list(), training_states(parameters, training.optimizer), config.checkpoint.keep);
-}
+/// When the last checkpoint was written or read.
+class SaveClock {
+ public:
+  void reset() { last_ = std::chrono::steady_clock::now(); }
+  bool past(double minutes) const {
+    return std::chrono::duration<double>(std::chrono::steady_clock::now() - last_).count() >= 60 * minutes;
+  }
+
+ private:
+  std::chrono::steady_clock::time_point last_ = std::chrono::steady_clock::now();
+};
 
 /// What this rank wants to happen after step number `step`.
-ControlWord wishes_for(std::int64_t step, const Job& job, SignalWatch& signals) {
+ControlWord wishes_for(std::int64_t step, const Job& job, SignalWatch& signals, const SaveClock& clock) {
   const Configuration& config = job.configuration;
+  const double minutes = config.checkpoint.every_minutes;
   const auto due = [&](std::int64_t every) { return every > 0 && step % every == 0; };
   ControlWord wishes;
   wishes.stop = step >= config.training.steps;
   wishes.signal = signals.requested();
-  wishes.save = wishes.stop || wishes.signal || due(config.checkpoint.every_steps);
+  wishes.save = wishes.stop || wishes.signal || due(config.checkpoint.every_steps) ||
+                (minutes > 0 && job.mesh.is_first() && clock.past(minutes));  // one clock decides
   wishes.evaluate = due(config.training.evaluate_every_steps);
   wishes.peak_memory_bytes = peak_memory_bytes(job.device);
   return wishes;
@@ -110,37 +88,48 @@ ControlWord wishes_for(std::int64_t step, const Job& job, SignalWatch& signals) 
 class Run {
  public:
   /// Opens the run folder and continues from a checkpoint if there is one to continue from. Collective.
-  Run(Job& job, const std::string& resume_wish, SignalWatch& signals)
+  Run(Job& job, const TrainOptions& options, SignalWatch& signals)
       : job_(job),
         config_(job.configuration),
         signals_(signals),
         first_(job.mesh.is_first()),
         log_(open()),
-        training_{job,
-                  AdamW(job.model->parameters(),
-                        {config_.optimizer.betas, config_.optimizer.epsilon, config_.optimizer.weight_decay}),
-                  {}},
+        training_(begin_training(job)),
         progress_(log_, config_.training.steps, config_.logging.every_steps, first_ && on_terminal()) {
     describe_run(job_, log_);
-    resume(training_, resume_wish, log_);
-    agree(*job_.mesh.world, [&] {
-      if (first_) folder_.emplace(config_.run, job_.resolved, config_.logging.tensorboard, training_.progress.step);
-    });
+    const bool rolled_back = resume_training(training_, options.resume, options.allowed_changes, log_);
+    if (first_) {
+      folder_ = std::make_unique<RunFolder>(config_.run, job_.resolved, config_.logging.tensorboard,
+                                            training_.progress.step, rolled_back, log_);
+    }
   }
 
-  /// The exit code. Steps overlap: while the device works on one, the host gives it the next and then reads the numbers
-  /// of the one before. What happens after a step was agreed on while the step before it ran.
+  /// The exit code.
   int operator()() {
+    try {
+      return run();
+    } catch (const AgreedError&) {  // on all ranks: they leave together, and leave nothing under way
+      if (last_) last_->started.result();
+      if (wishes_) wishes_->decision();
+      job_.mesh.world->barrier();
+      throw;
+    }
+  }
+
+ private:
+  /// Steps overlap: while the device works on one, the host gives it the next and then reads the numbers of the one
+  /// before. What happens after a step was agreed on while the step before it ran.
+  int run() {
     Communicator& world = *job_.mesh.world;
     const TrainingProgress& progress = training_.progress;
-    if (progress.step < config_.training.steps) wishes_.emplace(world, wishes_for(progress.step + 1, job_, signals_));
+    clock_.reset();
+    if (progress.step < config_.training.steps) agree_on(progress.step + 1);
     bool stopped = false;
     while (progress.step < config_.training.steps && !stopped) {
       const StartedStep started = training_step(training_);
       const ControlWord decision = wishes_->decision();
-      wishes_.emplace(world, wishes_for(progress.step + 1, job_, signals_));
-      report_last();
-      last_ = {progress.step, progress.tokens, decision.peak_memory_bytes, started};
+      agree_on(progress.step + 1);
+      report(std::exchange(last_, LastStep{progress.step, progress.tokens, decision.peak_memory_bytes, started}));
       stopped = !after_step(decision);
     }
     if (wishes_) wishes_->decision();
@@ -152,7 +141,6 @@ class Run {
     return 0;
   }
 
- private:
   Log open() {
     Log log;
     agree(*job_.mesh.world, [&] {
@@ -160,6 +148,8 @@ class Run {
     });
     return log;
   }
+
+  void agree_on(std::int64_t step) { wishes_.emplace(*job_.mesh.world, wishes_for(step, job_, signals_, clock_)); }
 
   /// A step whose numbers have not been read.
   struct LastStep {
@@ -170,45 +160,48 @@ class Run {
   };
 
   /// Tells of the last step, once.
-  void report_last() {
-    if (!last_) return;
-    const LastStep last = *std::exchange(last_, {});
-    const StepResult result = last.started.result();
+  void report_last() { report(std::exchange(last_, {})); }
+
+  void report(const std::optional<LastStep>& step) {
+    if (!step) return;
+    const StepResult result = step->started.result();
     const double rate = static_cast<double>(result.tokens) / result.seconds;
     if (first_) {
-      folder_->write({last.number, result.loss, result.gradient_norm, result.learning_rate, last.tokens, result.seconds,
-                      rate, last.peak_memory_bytes, result.exchange_bytes, result.skipped});
-      progress_.report(last.number, result.loss, rate, result.seconds, result.skipped);
+      folder_->write({step->number, result.loss, result.gradient_norm, result.learning_rate, step->tokens,
+                      result.seconds, rate, step->peak_memory_bytes, result.exchange_bytes, result.skipped});
+      progress_.report(step->number, result.loss, rate, result.seconds, result.skipped);
     }
     skipped_in_a_row_ = result.skipped ? skipped_in_a_row_ + 1 : 0;
     if (skipped_in_a_row_ < config_.training.skipped_steps_limit) return;
-    throw AgreedError(DivergenceError("step " + std::to_string(last.number) + ": loss or gradient was not finite in " +
+    throw AgreedError(DivergenceError("step " + std::to_string(step->number) + ": loss or gradient was not finite in " +
                                       std::to_string(skipped_in_a_row_) +
                                       " steps in a row; lower optimizer.learning_rate, or resume from an earlier "
                                       "checkpoint"));
   }
 
+  void evaluate_now() {
+    const std::int64_t number = training_.progress.step;
+    const auto evaluation = evaluate(job_, config_.data.sequence_length, config_.training.evaluation_sequences);
+    progress_.clear();
+    std::string line = "step " + std::to_string(number) + "  validation loss " + std::to_string(evaluation.loss);
+    for (std::size_t metric = 0; metric < evaluation.metrics.size(); ++metric) {
+      line += "  " + job_.specification.metrics[metric] + " " + std::to_string(evaluation.metrics[metric]);
+    }
+    log_.info(line);
+    if (first_) folder_->write_evaluation(number, evaluation.loss);
+  }
+
   /// Evaluates and saves as the ranks have agreed to; false when they have agreed to stop before the last step.
   bool after_step(const ControlWord& decision) {
-    const std::int64_t number = training_.progress.step;
-    if (decision.evaluate) {
-      report_last();
-      const auto evaluation = evaluate(job_, config_.data.sequence_length, config_.training.evaluation_sequences);
-      progress_.clear();
-      std::string line = "step " + std::to_string(number) + "  validation loss " + std::to_string(evaluation.loss);
-      for (std::size_t metric = 0; metric < evaluation.metrics.size(); ++metric) {
-        line += "  " + job_.specification.metrics[metric] + " " + std::to_string(evaluation.metrics[metric]);
-      }
-      log_.info(line);
-      if (first_) folder_->write_evaluation(number, evaluation.loss);
-    }
+    if (decision.evaluate || decision.save) report_last();
+    if (decision.evaluate) evaluate_now();
     if (decision.save) {
-      report_last();
-      save(training_);
+      save_training(training_);
+      clock_.reset();
     }
     if (!decision.signal || decision.stop) return true;
     progress_.clear();
-    log_.warn("stopped on request after step " + std::to_string(number) +
+    log_.warn("stopped on request after step " + std::to_string(training_.progress.step) +
               "; the checkpoint is saved, start again to go on");
     return false;
   }
@@ -220,10 +213,11 @@ class Run {
   Log log_;
   Training training_;
   Progress progress_;
-  std::optional<RunFolder> folder_;  ///< on the first rank
-  std::optional<Agreement> wishes_;  ///< for the step that comes next
+  std::unique_ptr<RunFolder> folder_;  ///< on the first rank
+  std::optional<Agreement> wishes_;    ///< for the step that comes next
   std::optional<LastStep> last_;
   std::int64_t skipped_in_a_row_ = 0;
+  SaveClock clock_;
 };
 
 }  // namespace
@@ -242,7 +236,7 @@ int train(std::unique_ptr<Communicator> world, const TrainOptions& options, Sign
     if (!job.specification.trainable) throw ConfigError("model.head.type is none: there is nothing to train");
     if (config.training.evaluate_every_steps > 0) job.data.validation->require_sequence(config.data.sequence_length);
   });
-  return Run(job, options.resume, signals)();
+  return Run(job, options, signals)();
 }
 
 }  // namespace longnet

@@ -1,16 +1,13 @@
 #include "launch/job/job.h"
 
-#include <ATen/Parallel.h>
-
-#include <algorithm>
 #include <chrono>
 #include <optional>
-#include <thread>
 
 #include "core/error.h"
 #include "distributed/agreement.h"
 #include "distributed/nccl/nccl_communicator.h"
 #include "launch/job/device_choice.h"
+#include "launch/job/threads.h"
 #include "launch/job/version.h"
 #include "models/registry.h"
 
@@ -27,21 +24,14 @@ TransportChoice transport_choice(ParallelConfig::Transport transport) {
       return TransportChoice::Aligned;
     case ParallelConfig::Transport::Unaligned:
       return TransportChoice::Unaligned;
-    default:
+    case ParallelConfig::Transport::Automatic:
       return TransportChoice::Automatic;
   }
+  throw Error("a transport of no known kind");
 }
 
 std::int64_t sequence_ranks(const Configuration& configuration, int ranks) {
   return configuration.parallel.sequence.value_or(ranks);
-}
-
-/// LibTorch falls to one thread under mpirun; the number is set from what the ranks of a host can share.
-int set_threads(const ParallelConfig& parallel, int ranks_on_host) {
-  const int cores = static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
-  const int threads = static_cast<int>(parallel.threads.value_or(std::max(1, cores / ranks_on_host)));
-  at::set_num_threads(threads);
-  return at::get_num_threads();
 }
 
 /// Opens the data on all ranks. The first rank goes ahead, because it may have files to convert for all.
@@ -68,9 +58,10 @@ at::ScalarType Job::activation_dtype() const {
       return at::kBFloat16;
     case Precision::Float64:
       return at::kDouble;
-    default:
+    case Precision::Float32:
       return at::kFloat;
   }
+  throw Error("a precision of no known kind");
 }
 
 Job start_job(std::unique_ptr<Communicator> world, const JobOptions& options) {
@@ -94,14 +85,15 @@ Job start_job(std::unique_ptr<Communicator> world, const JobOptions& options) {
   }
   const std::int64_t sequence = sequence_ranks(configuration, world->size());
   auto mesh = make_process_mesh(std::move(world), sequence);
-  const int threads = set_threads(configuration.parallel, mesh.ranks_on_host);
+  const Threads threads = set_threads(*mesh.world, configuration.parallel.threads);
+  if (threads.warning) warnings.push_back(*threads.warning);
   auto data = options.reads_data ? open_everywhere(*mesh.world, configuration, model.fields) : Data{};
   auto parallel =
       std::make_unique<SequenceParallel>(*mesh.sequence, transport_choice(configuration.parallel.transport));
   auto built = model.build(*parallel, parameters_on(choice.device, configuration.training.precision),
                            static_cast<std::uint64_t>(configuration.training.seed));
   return {std::move(configuration), resolved,         std::move(mesh),     std::move(data), std::move(parallel),
-          std::move(model),         std::move(built), std::move(warnings), threads,         choice.device};
+          std::move(model),         std::move(built), std::move(warnings), threads.count,   choice.device};
 }
 
 }  // namespace longnet

@@ -20,7 +20,8 @@ namespace longnet {
 /// What the user gives to every command.
 struct JobOptions {
   std::string config;
-  std::vector<std::string> assignments;  ///< of --set
+  std::vector<std::string> assignments;           ///< of --set
+  std::vector<std::string> allowed_changes = {};  ///< of --allow-change: keys that may differ from the checkpoint's
   bool reads_data = true;
   /// Called from another thread when the GPUs can no longer reach each other; nothing will come of the job.
   std::function<void(const CommunicationError&)> on_failure = {};

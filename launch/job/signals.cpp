@@ -1,25 +1,68 @@
 #include "launch/job/signals.h"
 
 #include <pthread.h>
+#include <unistd.h>
 
 #include <ctime>
+#include <string_view>
 
 namespace longnet {
+namespace {
+
+void say(std::string_view line) {
+  [[maybe_unused]] const auto written = ::write(STDERR_FILENO, line.data(), line.size());
+}
+
+/// Lets a signal do what it does to a program that knows nothing of it.
+[[noreturn]] void end_by(int signal) {
+  std::signal(signal, SIG_DFL);
+  sigset_t one;
+  sigemptyset(&one);
+  sigaddset(&one, signal);
+  pthread_sigmask(SIG_UNBLOCK, &one, nullptr);
+  ::kill(::getpid(), signal);
+  while (true) ::pause();
+}
+
+}  // namespace
 
 SignalWatch::SignalWatch() {
   sigemptyset(&watched_);
-  sigaddset(&watched_, SIGUSR1);
-  sigaddset(&watched_, SIGTERM);
+  for (const int signal : {SIGINT, SIGTERM, SIGUSR1}) sigaddset(&watched_, signal);
   pthread_sigmask(SIG_BLOCK, &watched_, nullptr);
+  thread_ = std::thread([this] { watch(); });
+}
+
+SignalWatch::~SignalWatch() {
+  ending_ = true;
+  thread_.join();
+}
+
+void SignalWatch::watch() {
+  const timespec while_{0, 50'000'000};
+  while (!ending_) {
+    const int signal = sigtimedwait(&watched_, nullptr, &while_);
+    if (signal > 0) receive(signal);
+  }
+}
+
+void SignalWatch::receive(int signal) {
+  if (released_) end_by(signal);
+  if (signal == SIGINT && interrupted_) end_by(signal);
+  if (signal == SIGINT) {
+    interrupted_ = true;
+    say("\nlongnet: stopping after the next step, with a checkpoint; interrupt again to stop at once\n");
+  }
+  requested_ = true;
 }
 
 bool SignalWatch::requested() {
-  const timespec at_once{0, 0};
-  return sigtimedwait(&watched_, nullptr, &at_once) > 0;
+  return requested_.exchange(false);
 }
 
 void SignalWatch::release() {
-  pthread_sigmask(SIG_UNBLOCK, &watched_, nullptr);
+  released_ = true;
+  if (requested_) end_by(interrupted_ ? SIGINT : SIGTERM);
 }
 
 }  // namespace longnet

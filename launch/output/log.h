@@ -15,7 +15,7 @@ class Log {
  public:
   /// A log that says nothing: for all ranks but the first.
   Log() = default;
-  /// Appends to `file`. Throws Error when the file cannot be written.
+  /// Appends to `file`. A file that cannot be written is said on the screen and ends nothing: see RetryingFile.
   explicit Log(const std::filesystem::path& file);
 
   /// For the file alone.

@@ -1,46 +1,93 @@
 #include "launch/output/run_folder.h"
 
-#include <nlohmann/json.hpp>
-#include <vector>
+#include <fstream>
+#include <optional>
 
-#include "core/error.h"
+#include "core/configuration/configuration.h"
+#include "core/files/event_records.h"
+#include "core/files/hashing_file.h"
 
 namespace longnet {
 namespace {
 
 namespace fs = std::filesystem;
 
-/// Keeps the lines up to `step`: what comes after belongs to steps that will be made again.
-void cut_metrics(const fs::path& path, std::int64_t step) {
-  std::vector<std::string> kept;
-  std::ifstream in(path);
+/// The step of a line, if it is one of metrics.jsonl.
+std::optional<std::int64_t> step_of(const std::string& line) {
+  const auto json = nlohmann::json::parse(line, nullptr, /*allow_exceptions=*/false);
+  if (!json.is_object() || !json.contains("step") || !json["step"].is_number_integer()) return {};
+  return json["step"].get<std::int64_t>();
+}
+
+/// Where the lines up to `step` end. A last line that a crash cut short does not count; a damaged one before it stays.
+std::uint64_t end_of_lines(const fs::path& path, std::int64_t step) {
+  std::ifstream in(path, std::ios::binary);
+  std::uint64_t end = 0;
   for (std::string line; std::getline(in, line);) {
-    const auto json = nlohmann::json::parse(line, nullptr, /*allow_exceptions=*/false);
-    if (json.is_discarded() || json.value("step", step + 1) > step) break;
-    kept.push_back(line);
+    const auto number = step_of(line);
+    if (number.value_or(0) > step || (in.eof() && !number)) break;
+    end += line.size() + (in.eof() ? 0 : 1);
   }
+  return end;
+}
+
+/// Cuts what is beyond `step`. Takes no room on the disk, so that it works on a full one.
+void cut_metrics(const fs::path& path, std::int64_t step, const Log& log) {
+  std::error_code error;
+  const auto size = fs::file_size(path, error);
+  if (error) return;  // there is none yet
+  const auto end = end_of_lines(path, step);
+  if (end < size) fs::resize_file(path, end, error);
+  if (error)
+    log.warn("warning: " + path.string() + ": lines beyond step " + std::to_string(step) +
+             " stay in it: " + error.message());
+}
+
+/// Puts metrics.jsonl aside and begins a new one with its lines up to `step`.
+void put_metrics_aside(const fs::path& path, std::int64_t step, const Log& log) {
+  std::error_code error;
+  if (end_of_lines(path, step) == fs::file_size(path, error) || error) return;
+  const fs::path name = path.parent_path() / ("metrics.abandoned-after-step-" + std::to_string(step));
+  fs::path aside = name.string() + ".jsonl";
+  for (int number = 2; fs::exists(aside); ++number) aside = name.string() + "-" + std::to_string(number) + ".jsonl";
+  fs::rename(path, aside, error);
+  if (!error) fs::copy_file(aside, path, error);
+  log.info("metrics of the steps that were left: " + aside.string());
+  if (error)
+    log.warn("warning: " + path.string() + ": begins after step " + std::to_string(step) + ": " + error.message());
+  cut_metrics(path, step, log);
+}
+
+/// Writes beside and renames, so that what is there is whole, the old or the new.
+void write_configuration(const fs::path& path, const nlohmann::ordered_json& resolved, const Log& log) {
   const fs::path partial = path.string() + ".partial";
-  {
-    std::ofstream out(partial);
-    for (const auto& line : kept) out << line << '\n';
+  try {
+    HashingFile file(partial);
+    file.write(to_yaml(resolved));
+    file.commit();
+    fs::rename(partial, path);
+  } catch (const std::exception& error) {
+    log.warn("warning: " + std::string(error.what()) + "; " + path.string() + " stays as it was");
+    std::error_code ignored;
+    fs::remove(partial, ignored);
   }
-  fs::rename(partial, path);
 }
 
 }  // namespace
 
 RunFolder::RunFolder(const fs::path& folder, const nlohmann::ordered_json& resolved, bool tensorboard,
-                     std::int64_t step) {
-  try {
-    fs::create_directories(folder / "checkpoints");
-    std::ofstream(folder / "config.yaml") << to_yaml(resolved);
-    cut_metrics(folder / "metrics.jsonl", step);
-  } catch (const fs::filesystem_error& error) {
-    throw Error(folder.string() + ": cannot be written: " + error.code().message());
+                     std::int64_t step, bool rolled_back, const Log& log)
+    : metrics_(folder / "metrics.jsonl", [log](const std::string& line) { log.warn(line); }) {
+  write_configuration(folder / "config.yaml", resolved, log);
+  if (rolled_back) {
+    put_metrics_aside(folder / "metrics.jsonl", step, log);
+  } else {
+    cut_metrics(folder / "metrics.jsonl", step, log);
   }
-  metrics_.open(folder / "metrics.jsonl", std::ios::app);
-  if (!metrics_) throw Error((folder / "metrics.jsonl").string() + ": cannot be written");
-  if (tensorboard) events_.emplace(folder);
+  if (!tensorboard) return;
+  events_ =
+      std::make_unique<RetryingFile>(folder / event_file_name(), [log](const std::string& line) { log.warn(line); });
+  events_->write(first_event_record());
 }
 
 void RunFolder::write(const StepMetrics& m) {
@@ -54,17 +101,20 @@ void RunFolder::write(const StepMetrics& m) {
                                     {"peak_memory_bytes", m.peak_memory_bytes},
                                     {"exchange_bytes", m.exchange_bytes},
                                     {"skipped", m.skipped}};
-  metrics_ << line.dump() << std::endl;  // non-finite numbers are written as null
-  if (!events_) return;
-  events_->write(m.step, {{"loss", m.loss},
-                          {"gradient_norm", m.gradient_norm},
-                          {"learning_rate", m.learning_rate},
-                          {"tokens_per_second", m.tokens_per_second},
-                          {"peak_memory_bytes", static_cast<double>(m.peak_memory_bytes)}});
+  metrics_.write(line.dump() + "\n");  // non-finite numbers are written as null
+  write_events(m.step, {{"loss", m.loss},
+                        {"gradient_norm", m.gradient_norm},
+                        {"learning_rate", m.learning_rate},
+                        {"tokens_per_second", m.tokens_per_second},
+                        {"peak_memory_bytes", static_cast<double>(m.peak_memory_bytes)}});
 }
 
 void RunFolder::write_evaluation(std::int64_t step, double loss) {
-  if (events_) events_->write(step, {{"validation_loss", loss}});
+  write_events(step, {{"validation_loss", loss}});
+}
+
+void RunFolder::write_events(std::int64_t step, const std::vector<std::pair<std::string, double>>& scalars) {
+  if (events_) events_->write(scalars_record(step, scalars));
 }
 
 }  // namespace longnet

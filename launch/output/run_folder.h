@@ -2,13 +2,14 @@
 
 #include <cstdint>
 #include <filesystem>
-#include <fstream>
 #include <memory>
-#include <optional>
+#include <nlohmann/json.hpp>
 #include <string>
+#include <utility>
+#include <vector>
 
-#include "core/configuration/configuration.h"
-#include "core/files/event_file.h"
+#include "launch/output/log.h"
+#include "launch/output/retrying_file.h"
 
 namespace longnet {
 
@@ -26,20 +27,24 @@ struct StepMetrics {
   bool skipped;
 };
 
-/// The folder of a run, written by rank 0: config.yaml, metrics.jsonl, events.out.tfevents.*, checkpoints/.
+/// The folder of a run, written by rank 0: config.yaml, metrics.jsonl, events.out.tfevents.*, checkpoints/. None of these
+/// files ends the training when it cannot be written: it is said, and made up for as soon as that works.
 class RunFolder {
  public:
-  /// Opens the folder to go on after `step` completed steps: later lines of metrics.jsonl are cut. Throws Error when
-  /// the folder cannot be written.
+  /// Opens the folder to go on after `step` completed steps. Lines of metrics.jsonl beyond it are of steps that will be
+  /// made again: they are cut off in place. `rolled_back`: they are of a branch that was left, and the whole file is put
+  /// aside first.
   RunFolder(const std::filesystem::path& folder, const nlohmann::ordered_json& resolved, bool tensorboard,
-            std::int64_t step);
+            std::int64_t step, bool rolled_back, const Log& log);
 
   void write(const StepMetrics& metrics);
   void write_evaluation(std::int64_t step, double loss);
 
  private:
-  std::ofstream metrics_;
-  std::optional<EventFile> events_;
+  void write_events(std::int64_t step, const std::vector<std::pair<std::string, double>>& scalars);
+
+  RetryingFile metrics_;
+  std::unique_ptr<RetryingFile> events_;  ///< null without TensorBoard
 };
 
 inline std::filesystem::path checkpoint_folder(const std::string& run) {

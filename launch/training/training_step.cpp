@@ -140,7 +140,7 @@ StartedStep training_step(Training& training) {
   world.all_reduce(skip, Reduction::Maximum)->wait();
   gradients.mul_(clip_factor(norm, config.optimizer.clip_norm) / totals[1]);
   started.learning_rate_ = learning_rate(config.optimizer, step, config.training.steps);
-  training.optimizer.update(step, started.learning_rate_, skip);
+  training.optimizer->update(started.learning_rate_, skip);
 
   started.numbers_ = on_the_way_to_host(at::stack({loss, norm, totals[2], skip[0].to(at::kDouble)}));
   started.clock_->stop();
@@ -149,16 +149,6 @@ StartedStep training_step(Training& training) {
   training.progress.samples += config.training.batch_size;
   training.progress.tokens += started.tokens_;
   return started;
-}
-
-std::int64_t planned_exchange_bytes(Job& job) {
-  const TrainingConfig& training = job.configuration.training;
-  const std::int64_t forward = job.model->forward_exchange_bytes(job.configuration.data.sequence_length,
-                                                                 training.micro_batch_size, job.activation_dtype());
-  auto sum = at::full({1}, forward, at::kLong);
-  job.mesh.world->all_reduce(sum, Reduction::Sum)->wait();
-  const std::int64_t passes = training.recompute ? 3 : 2;  // forward, again when recomputed, and the gradients
-  return passes * micro_batches(job) * sum.item<std::int64_t>();
 }
 
 }  // namespace longnet

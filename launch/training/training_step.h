@@ -5,7 +5,7 @@
 #include <cstdint>
 #include <memory>
 
-#include "core/training/adamw.h"
+#include "core/training/optimizer.h"
 #include "distributed/sharded_checkpoint.h"
 #include "launch/job/job.h"
 
@@ -14,7 +14,7 @@ namespace longnet {
 /// A training run between two steps.
 struct Training {
   Job& job;
-  AdamW optimizer;
+  std::unique_ptr<Optimizer> optimizer;
   TrainingProgress progress;
 };
 
@@ -49,8 +49,5 @@ class StartedStep {
 /// One step: forward and backward over this rank's part of the batch, sum over ranks, update. Collective. On a GPU the
 /// host only gives the orders: whether to skip the update and how much to clip is decided where the numbers are.
 StartedStep training_step(Training& training);
-
-/// The exchange_bytes of a step, from the plan alone. Collective.
-std::int64_t planned_exchange_bytes(Job& job);
 
 }  // namespace longnet

@@ -12,7 +12,7 @@
 #include "core/files/safetensors.h"
 #include "distributed/mpi/mpi_communicator.h"
 #include "launch/training/evaluation.h"
-#include "launch/training/restore.h"
+#include "launch/training/resume.h"
 #include "launch/training/training_step.h"
 #include "tests/device.h"
 
@@ -146,15 +146,13 @@ class Models : public testing::TestWithParam<Case> {
     return job(world->split(world->rank()), assignments);
   }
 
-  static Training begin(Job& job) { return {job, AdamW(job.model->parameters(), {}), {}}; }
-
   static std::vector<StepResult> run(Training& training, int steps) {
     std::vector<StepResult> results;
     for (int step = 0; step < steps; ++step) results.push_back(training_step(training).result());
     return results;
   }
   static std::vector<StepResult> run(Job& job, int steps) {
-    Training training = begin(job);
+    Training training = begin_training(job);
     return run(training, steps);
   }
 
@@ -225,19 +223,14 @@ TEST_P(Models, GetTheSameGradientsWhereTheirInputNeedsNone) {
 
 TEST_P(Models, GoOnFromTheirCheckpointAtAnotherRankCount) {
   Job first = job(make_mpi_world());
-  Training before = begin(first);
+  Training before = begin_training(first);
   run(before, 2);
-  const ParameterSet& parameters = first.model->parameters();
-  save_checkpoint(*first.mesh.world, folder / "run/checkpoints", before.progress,
-                  {5, 1, world->size(), "test", first.resolved}, parameters.list(),
-                  training_states(parameters, before.optimizer), 3);
+  save_training(before);
   const auto expected = run(before, 2);
 
   Job single = alone();
-  Training after = begin(single);
-  after.progress =
-      load_checkpoint(*single.mesh.world, list_checkpoints(folder / "run/checkpoints").at(0),
-                      single.model->parameters().list(), training_states(single.model->parameters(), after.optimizer));
+  Training after = begin_training(single);
+  load_training(after, folder / "run/checkpoints/step-00000002");
   expect_equal(run(after, 2), expected);
 }
 

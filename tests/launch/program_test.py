@@ -80,8 +80,8 @@ class Program(ProgramTest):
         self.train(2)
         checkpoint = self.folder / "run/checkpoints/step-00000006"
         manifest = json.loads((checkpoint / "manifest.json").read_text())
-        self.assertEqual(list(manifest), ["format", "version", "step", "tokens", "samples", "seed", "mesh", "program",
-                                          "config", "files", "tensors"])
+        self.assertEqual(list(manifest), ["format", "version", "step", "tokens", "samples", "updates", "seed", "mesh", "program",
+                                          "config", "data", "files", "tensors"])
         self.assertEqual((manifest["step"], manifest["tokens"], manifest["samples"]), (6, 6 * 4 * 64, 24))
         self.assertEqual(manifest["mesh"], {"data": 1, "sequence": 2})
         self.assertEqual(sorted(manifest["files"]), [f"shard-0000{i}-of-00002.safetensors" for i in range(2)])
@@ -188,11 +188,66 @@ class Program(ProgramTest):
         self.assertIn("at step 3", self.train(2).stdout)
 
     def test_a_checkpoint_of_another_model_is_refused(self):
-        self.train(1)
-        self.expect_error(4, "has the shape", 1, "train", self.config, "--set", "model.feed_forward=48")
-        self.expect_error(4, "is missing", 1, "train", self.config, "--set", "model.layers=3")
+        self.train(2)
+        for key, before, now in (("model.feed_forward", "32", "48"), ("model.layers", "2", "3"), ("model.heads", "4", "8"),
+                                 ("model.positions", '"rope"', '"none"'), ("model.attention.segments", "[16,64]", "[16,32]")):
+            for command in (["train"], ["eval", "--contexts", "64"], ["generate", "--prompt", "x"], ["attend", "--queries", "3"]):
+                ranks = 1 if command[0] == "generate" else 2
+                self.expect_error(2, f"{key} is {now}, but the weights of {self.folder}/run/checkpoints/step-00000006 were trained with "
+                                  f"{before}", ranks, command[0], self.config, *command[1:], "--set", f"{key}={now}")
+        self.expect_error(2, "mean nothing without", 1, "train", self.config, "--set", "model.heads=8", "--allow-change", "model.heads")
         self.expect_error(4, "set training.precision as it was", 1, "train", self.config, "--set", "training.precision=fp64")
         self.expect_error(4, "no manifest.json", 1, "train", self.config, "--resume", self.folder / "nowhere")
+
+    def test_what_a_resumed_run_does_otherwise_is_told_or_refused(self):
+        self.train(2)
+        for change, text in (("training.seed=4", "training.seed is 4, not 3 as in"),
+                             ("data.sequence_length=32", "data.sequence_length is 32, not 64")):
+            self.expect_config_error(2, text, change, "training.steps=8")
+        result = self.train(2, "training.steps=7", "optimizer.learning_rate=0.02", "model.dropout=0", "training.batch_size=8")
+        self.assertIn("changed since the checkpoint: ", result.stdout)
+        for change in ("model.dropout 0.1 -> 0", "optimizer.learning_rate 0.01 -> 0.02", "training.steps 6 -> 7", "training.batch_size 4 -> 8"):
+            self.assertIn(change, result.stdout)
+        result = self.run_program(2, "train", self.config, *settings("training.seed=4", "training.steps=8"), "--allow-change", "training.seed")
+        self.assertIn("training.seed 3 -> 4", result.stdout)
+        self.assertNotIn("changed since", self.train(2, "training.seed=4", "training.steps=8").stdout)
+
+    def test_other_data_are_no_continuation(self):
+        self.train(2)
+        with open(self.folder / "text", "a") as text:
+            text.write("one line more\n")
+        self.expect_config_error(2, "the data are not those of")
+        self.expect_config_error(2, "the data are not those of", "training.steps=8")
+        result = self.run_program(2, "train", self.config, "--set", "training.steps=7", "--allow-change", "data")
+        self.assertIn("data (other files, or another part of them)", result.stdout)
+        self.run_program(2, "eval", self.config, "--contexts", "64")
+
+    def test_going_back_leaves_the_later_checkpoints_out_of_account(self):
+        self.train(1, "checkpoint.every_steps=2", "checkpoint.keep=3")
+        checkpoints = self.folder / "run/checkpoints"
+        first = self.trajectory(self.metrics())
+        result = self.train(1, "training.steps=5", "checkpoint.every_steps=1", "checkpoint.keep=2", resume=checkpoints / "step-00000002")
+        self.assertIn("set aside", result.stdout)
+        self.assertEqual(sorted(path.name for path in checkpoints.iterdir()),
+                         ["abandoned-step-00000004", "abandoned-step-00000006", "step-00000004", "step-00000005"])
+        self.assertEqual([line["step"] for line in self.metrics()], [1, 2, 3, 4, 5])
+        kept, = self.folder.glob("run/metrics.abandoned-after-step-2*")
+        self.assertEqual(self.trajectory([json.loads(line) for line in kept.read_text().splitlines()]), first)
+        self.assertIn("at step 5", self.train(1, "training.steps=6").stdout)
+
+    def test_a_run_folder_with_something_like_a_checkpoint_does_not_start_anew(self):
+        self.train(2)
+        checkpoints = self.folder / "run/checkpoints"
+        for manifest in checkpoints.glob("*/manifest.json"):
+            data = bytearray(manifest.read_bytes())
+            data[0] ^= 1
+            manifest.write_bytes(data)
+        line = self.expect_error(4, "holds no checkpoint that can be used", 2, "train", self.config)
+        self.assertIn("manifest.json: is damaged", line)
+        self.assertEqual(len(self.metrics()), 6, "metrics are as they were")
+        for checkpoint in checkpoints.iterdir():
+            checkpoint.rename(checkpoints / ("abandoned-" + checkpoint.name))
+        self.expect_error(4, "was set aside", 2, "train", self.config)
 
     def test_a_signal_saves_and_asks_to_be_requeued(self):
         command = self.command(2, "train", self.config, "--set", "training.steps=100000", "--set", "checkpoint.every_steps=0")
@@ -279,7 +334,7 @@ class Program(ProgramTest):
         self.expect_config_error(2, "segment 0", "model.attention.segments=[0, 64]")
         self.expect_config_error(2, "rate 0", "model.attention.rates=[0, 2]")
         self.expect_config_error(2, "does not divide the width", "model.heads=3")
-        self.expect_error(2, "cannot be read", 2, "train", self.folder / "none.yaml")
+        self.expect_error(2, "No such file", 2, "train", self.folder / "none.yaml")
 
     def test_mesh_errors(self):
         self.expect_config_error(2, "parallel.sequence is 2, but the job has 3 ranks", "parallel.sequence=2", ranks=3)

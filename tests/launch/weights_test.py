@@ -76,10 +76,11 @@ class Weights(ProgramTest):
         return self.expect_error(code, text, 2, "checkpoint", "import", self.config, self.file, *options)
 
     def test_imported_weights_give_the_peers_embeddings(self):
-        self.import_weights()
-        for ranks in (1, 3):
-            for pooling, name in (("class_token", "cls"), ("mean", "pool")):
-                self.run_program(ranks, "eval", self.config, "--outputs", self.folder / "out", *settings(f"model.pooling={pooling}"))
+        for pooling, name in (("class_token", "cls"), ("mean", "pool")):
+            options = settings(f"model.pooling={pooling}", f"run={self.folder}/{pooling}")
+            self.import_weights(*options)
+            for ranks in (1, 3):
+                self.run_program(ranks, "eval", self.config, "--outputs", self.folder / "out", *options)
                 for kind, rows in (("all", 3), ("last", 1)):
                     expected = self.golden[f"output.{name}.{kind}"][1]  # ([layers + 1,] 2, 48)
                     for slide in range(2):

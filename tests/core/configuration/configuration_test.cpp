@@ -70,12 +70,15 @@ TEST_F(ConfigurationTest, WhatItWritesItReadsAsTheSame) {
 }
 
 TEST_F(ConfigurationTest, NamesTheKeyAndTheNearestKnownOne) {
-  EXPECT_EQ(error(replaced(minimal, "steps", "stepps")), "c.yaml:5:11: training.steps is missing: it has no default");
+  EXPECT_EQ(error(replaced(minimal, "steps", "stepps")),
+            "c.yaml:5:12: unknown key 'training.stepps'; did you mean 'steps', which has no default?");
   EXPECT_EQ(error(minimal + "optimizer: {learning_rat: 1}\n"),
             "c.yaml:6:13: unknown key 'optimizer.learning_rat'; did you mean 'learning_rate'?");
   EXPECT_EQ(error(minimal + "optimiser: {}\n"), "c.yaml:6:1: unknown key 'optimiser'; did you mean 'optimizer'?");
   EXPECT_EQ(error(minimal + "zebra: 1\n"), "c.yaml:6:1: unknown key 'zebra'");
-  EXPECT_EQ(error(replaced(minimal, "layers", "layer")), "c.yaml:2:8: model.layers is missing: it has no default");
+  EXPECT_EQ(error(replaced(minimal, "layers", "layer")),
+            "c.yaml:2:51: unknown key 'model.layer'; did you mean 'layers', which has no default?");
+  EXPECT_EQ(error(replaced(minimal, "layers: 1, ", "")), "c.yaml:2:8: model.layers is missing: it has no default");
   EXPECT_EQ(error(replaced(minimal, "heads: 2", "heads: 2, head: 2")),
             "c.yaml:2:72: unknown key 'model.head'; did you mean 'heads'?");
 }

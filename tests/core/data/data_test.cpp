@@ -19,9 +19,18 @@ namespace {
 
 namespace fs = std::filesystem;
 
-std::vector<std::int64_t> read_all(const TokenSource& source, std::int64_t vocabulary = 1 << 20) {
+constexpr std::int64_t vocabulary = 1 << 20;
+
+DataConfig config_of(DataType type, TokenType token_type = TokenType::Automatic) {
+  DataConfig config;
+  config.type = type;
+  config.token_type = token_type;
+  return config;
+}
+
+std::vector<std::int64_t> read_all(const TokenSource& source) {
   std::vector<std::int64_t> tokens(static_cast<std::size_t>(source.size()));
-  source.read(0, tokens, vocabulary);
+  source.read(0, tokens);
   return tokens;
 }
 
@@ -62,13 +71,13 @@ TEST_F(DataTest, PathsAreFilesFoldersAndGlobs) {
 }
 
 TEST_F(DataTest, TextIsBytesAcrossFiles) {
-  const TokenSource source(DataType::Text,
-                           {folder.write("a", "ab\xff"), folder.write("b", "c"), folder.write("c", "de")});
+  const TokenSource source(config_of(DataType::Text),
+                           {folder.write("a", "ab\xff"), folder.write("b", "c"), folder.write("c", "de")}, 256);
   EXPECT_EQ(read_all(source), (std::vector<std::int64_t>{'a', 'b', 255, 'c', 'd', 'e'}));
   std::vector<std::int64_t> middle(3);
-  source.read(2, middle, 256);
+  source.read(2, middle);
   EXPECT_EQ(middle, (std::vector<std::int64_t>{255, 'c', 'd'}));
-  EXPECT_THROW(source.read(4, middle, 256), DataError);
+  EXPECT_THROW(source.read(4, middle), DataError);
 }
 
 TEST_F(DataTest, TokenFilesWithAndWithoutHeader) {
@@ -77,33 +86,98 @@ TEST_F(DataTest, TokenFilesWithAndWithoutHeader) {
   const auto with_header = folder.write("llmc.bin", bytes_of(header) + bytes_of<std::uint16_t>({5, 50256, 7}));
   header[0] = 20240801, header[1] = 7, header[2] = 2;
   const auto wide = folder.write("wide.bin", bytes_of(header) + bytes_of<std::uint32_t>({100000, 2}));
+  EXPECT_EQ(read_all(TokenSource(config_of(DataType::Tokens), {with_header, wide}, vocabulary)),
+            (std::vector<std::int64_t>{5, 50256, 7, 100000, 2}));
   const auto raw = folder.write("nano.bin", bytes_of<std::uint16_t>({1, 2, 65535}));
-  EXPECT_EQ(read_all(TokenSource(DataType::Tokens, {with_header, wide, raw})),
-            (std::vector<std::int64_t>{5, 50256, 7, 100000, 2, 1, 2, 65535}));
+  EXPECT_EQ(read_all(TokenSource(config_of(DataType::Tokens, TokenType::Uint16), {raw}, vocabulary)),
+            (std::vector<std::int64_t>{1, 2, 65535}));
+}
+
+std::string npy(const std::string& type, const std::string& shape, const std::string& data) {
+  std::string header = "{'descr': '" + type + "', 'fortran_order': False, 'shape': " + shape + ", }";
+  header.resize(118, ' ');
+  return std::string("\x93NUMPY\x01\x00", 8) + bytes_of<std::uint16_t>({118}) + header + data;
+}
+
+TEST_F(DataTest, NumpyFilesSayHowTheirTokensAreStored) {
+  const auto read = [&](const std::string& text) {
+    return read_all(TokenSource(config_of(DataType::Tokens), {folder.write("t.npy", text)}, vocabulary));
+  };
+  const std::vector<std::int64_t> expected{70000, 1, 2};
+  EXPECT_EQ(read(npy("<i4", "(3,)", bytes_of<std::int32_t>({70000, 1, 2}))), expected);
+  EXPECT_EQ(read(npy("<u4", "(3,)", bytes_of<std::uint32_t>({70000, 1, 2}))), expected);
+  EXPECT_EQ(read(npy("<i8", "(3,)", bytes_of<std::int64_t>({70000, 1, 2}))), expected);
+  EXPECT_EQ(read(npy("|u1", "(2,)", "ab")), (std::vector<std::int64_t>{'a', 'b'}));
+  const auto refusal = [&](const std::string& text) { return message_of([&] { read(text); }); };
+  EXPECT_NE(refusal(npy("<f4", "(2,)", bytes_of<float>({1, 2}))).find("is of type '<f4'"), std::string::npos);
+  EXPECT_NE(refusal(npy("<i4", "(1, 2)", bytes_of<std::int32_t>({1, 2}))).find("not one dimension"), std::string::npos);
+  EXPECT_NE(refusal(npy("<i4", "(3,)", bytes_of<std::int32_t>({1, 2}))).find("promises 3 tokens"), std::string::npos);
+  EXPECT_NE(refusal(npy("<i4", "(2,)", bytes_of<std::int32_t>({1, -2}))).find("token 1 is -2"), std::string::npos);
+  const auto whole = npy("<i4", "(2,)", bytes_of<std::int32_t>({1, 2}));
+  for (std::size_t size = 0; size < whole.size(); ++size) EXPECT_NE(refusal(whole.substr(0, size)), "no error") << size;
 }
 
 TEST_F(DataTest, TokenFilesThatLieAreRefused) {
+  const auto refusal = [&](const std::string& text) {
+    return message_of([&] { TokenSource(config_of(DataType::Tokens), {folder.write("t.bin", text)}, vocabulary); });
+  };
   std::vector<std::int32_t> header(256);
   header[0] = 20240520, header[1] = 1, header[2] = 1000;
-  const auto shorter = folder.write("short.bin", bytes_of(header) + bytes_of<std::uint16_t>({5}));
-  EXPECT_NE(message_of([&] { TokenSource(DataType::Tokens, {shorter}); }).find("too short"), std::string::npos);
+  EXPECT_NE(refusal(bytes_of(header) + bytes_of<std::uint16_t>({5})).find("promises 1000 tokens"), std::string::npos);
+  header[2] = 1;
+  EXPECT_NE(refusal(bytes_of(header) + bytes_of<std::uint16_t>({5, 6})).find("promises 1 tokens"), std::string::npos)
+      << "nothing is left out in silence";
   header[1] = 9;
-  const auto version = folder.write("version.bin", bytes_of(header));
-  EXPECT_NE(message_of([&] { TokenSource(DataType::Tokens, {version}); }).find("version 9"), std::string::npos);
-  const auto odd = folder.write("odd.bin", "abc");
-  EXPECT_NE(message_of([&] { TokenSource(DataType::Tokens, {odd}); }).find("odd"), std::string::npos);
+  EXPECT_NE(refusal(bytes_of(header)).find("version 9"), std::string::npos);
+}
+
+/// What is no token file for sure, and what the file itself cannot tell.
+TEST_F(DataTest, ForeignFilesAreNotTakenForTokens) {
+  const auto refusal = [&](const std::string& text, TokenType type) {
+    return message_of([&] { TokenSource(config_of(DataType::Tokens, type), {folder.write("t.bin", text)}, 100'000); });
+  };
+  std::vector<std::int32_t> narrow;
+  std::vector<std::int64_t> wide;
+  for (int i = 0; i < 5000; ++i) narrow.push_back(70'000 + i % 100), wide.push_back(narrow.back());
+  for (const std::string& text : {bytes_of(narrow), bytes_of(wide), std::string("# A README of even size\n"),
+                                  bytes_of<std::uint16_t>({1, 2, 3, 4})}) {
+    EXPECT_NE(refusal(text, TokenType::Automatic).find("data.token_type: uint16"), std::string::npos);
+  }
+  EXPECT_NE(refusal(bytes_of(narrow), TokenType::Uint16).find("twice as many bits"), std::string::npos);
+  EXPECT_NE(refusal(bytes_of(wide), TokenType::Uint16).find("twice as many bits"), std::string::npos);
+  EXPECT_NE(refusal(bytes_of(wide), TokenType::Int32).find("twice as many bits"), std::string::npos);
+  EXPECT_EQ(refusal(bytes_of(narrow), TokenType::Int32), "no error");
+  EXPECT_EQ(refusal(bytes_of(wide), TokenType::Int64), "no error");
+  EXPECT_NE(refusal(std::string("MMIDIDX\0\0", 9) + "x", TokenType::Uint16).find("Megatron"), std::string::npos);
+  EXPECT_NE(refusal("BIN.TOK\n01234567", TokenType::Uint16).find("llmq"), std::string::npos);
+  EXPECT_NE(refusal("abc", TokenType::Uint16).find("no multiple"), std::string::npos);
+  std::vector<std::int32_t> header(256);
+  header[0] = 20240520, header[1] = 1, header[2] = 1;
+  EXPECT_NE(refusal(bytes_of(header) + "ab", TokenType::Uint32).find("its header says uint16"), std::string::npos);
 }
 
 TEST_F(DataTest, ATokenOutsideTheVocabularyIsNamed) {
-  const TokenSource source(DataType::Tokens, {folder.write("a.bin", bytes_of<std::uint16_t>({1, 2, 99, 4}))});
+  const TokenSource source(config_of(DataType::Tokens, TokenType::Uint16),
+                           {folder.write("a.bin", bytes_of<std::uint16_t>({1, 2, 99, 4}))}, 50);
   std::vector<std::int64_t> tokens(3);
-  const auto message = message_of([&] { source.read(1, tokens, 50); });
+  const auto message = message_of([&] { source.read(1, tokens); });
   EXPECT_NE(message.find("a.bin: token 2 is 99, but model.vocabulary is 50"), std::string::npos) << message;
+}
+
+TEST_F(DataTest, NamesTellFilesOfSeveralFoldersApart) {
+  const std::vector<fs::path> files{folder.write("x/a/0.s", "1"), folder.write("x/b/0.s", "2"),
+                                    folder.write("x/b/c/0", "3")};
+  EXPECT_EQ(names_of(files, ".s"), (std::vector<std::string>{"a/0", "b/0", "b/c/0"}));
+  EXPECT_EQ(names_of({files[0]}, ".s"), std::vector<std::string>{"0"});
+  EXPECT_NE(message_of([&] {
+              names_of({files[0], folder.write("x/a/0", "4")}, ".s");
+            }).find("differ in their extension"),
+            std::string::npos);
 }
 
 TEST_F(DataTest, FingerprintsTellDataApart) {
   const auto fingerprint = [&](const std::string& text) {
-    return TokenSource(DataType::Text, {folder.write("t", text)}).fingerprint();
+    return TokenSource(config_of(DataType::Text), {folder.write("t", text)}, 256).fingerprint();
   };
   EXPECT_EQ(fingerprint("abc"), fingerprint("abc"));
   EXPECT_NE(fingerprint("abc"), fingerprint("abd"));
@@ -121,7 +195,7 @@ TEST_F(DataTest, FastaBecomesBases) {
   ASSERT_EQ(std::system(("xz --keep --stdout " + plain.string() + " > " + xz.string()).c_str()), 0);
   for (const auto& source : {plain, zipped, xz}) {
     const auto cached = cache_fasta({source}, folder.path() / "cache");
-    EXPECT_EQ(read_all(TokenSource(DataType::Fasta, cached), fasta_vocabulary), expected) << source;
+    EXPECT_EQ(read_all(TokenSource(config_of(DataType::Fasta), cached, fasta_vocabulary)), expected) << source;
     const auto written = fs::last_write_time(cached[0]);
     EXPECT_EQ(fs::last_write_time(cache_fasta({source}, folder.path() / "cache")[0]), written) << "made once";
   }

@@ -35,7 +35,7 @@ class RecordingTest : public testing::Test {
   }
   std::string refusal(const std::vector<NamedTensor>& tensors, const std::vector<std::string>& missing = {}) const {
     try {
-      const Recording recording(write("bad.safetensors", tensors), fields, missing);
+      const Recording recording(write("bad.safetensors", tensors), "bad", fields, missing);
       recording.read({0, recording.length() - 1});  // the last has no next
     } catch (const DataError& error) {
       return error.what();
@@ -47,14 +47,14 @@ class RecordingTest : public testing::Test {
 };
 
 TEST_F(RecordingTest, ReadsTheRowsOfItsPositions) {
-  const Recording recording(write("a.safetensors", good(10)), fields, {});
+  const Recording recording(write("a.safetensors", good(10)), "a", fields, {});
   EXPECT_EQ(recording.length(), 10);
   auto rows = recording.read({2, 5});
   EXPECT_TRUE(rows["frames"].equal(at::arange(60, at::kFloat).reshape({30, 2}).slice(0, 6, 15)));
   EXPECT_TRUE(rows["frames.next"].equal(at::arange(60, at::kFloat).reshape({30, 2}).slice(0, 9, 18)));
   EXPECT_TRUE(rows["tokens"].equal(at::arange(2, 5)));
   EXPECT_TRUE(rows["label"].equal(at::full({1}, 3, at::kLong)));
-  EXPECT_FALSE(Recording(write("a.safetensors", good(10)), fields, {"tokens"}).read({0, 1}).contains("tokens"));
+  EXPECT_FALSE(Recording(write("a.safetensors", good(10)), "a", fields, {"tokens"}).read({0, 1}).contains("tokens"));
 }
 
 TEST_F(RecordingTest, SaysWhatIsWrongAndWhere) {
@@ -84,13 +84,22 @@ TEST_F(RecordingTest, SaysWhatIsWrongAndWhere) {
   EXPECT_NE(refusal(good(10), {"frames", "tokens"}).find("has none of frames, tokens"), std::string::npos);
   EXPECT_NE(refusal(good(10), {"label"}).find("the model cannot do without it"), std::string::npos);
   EXPECT_NE(refusal(with(1, at::arange(0))).find("is empty"), std::string::npos);
+  auto gap = good(10)[0].second.clone();
+  gap[17][1] = NAN;
+  EXPECT_NE(refusal(with(0, gap)).find("bad.safetensors: the field frames holds nan in row 17, channel 1"),
+            std::string::npos);
+  gap[17][1] = -INFINITY;
+  EXPECT_NE(refusal(with(0, gap)).find("holds -inf in row 17, channel 1"), std::string::npos);
+  gap[17][1] = 3e38;
+  gap[16][1] = 3e38;
+  EXPECT_EQ(refusal(with(0, gap)), "") << "large is not infinite";
 }
 
 TEST_F(RecordingTest, AnEpochVisitsEveryExampleOnce) {
   std::vector<std::shared_ptr<const Recording>> recordings;
   for (const std::int64_t length : {4, 7, 5}) {
-    recordings.push_back(std::make_shared<const Recording>(write(std::to_string(length), good(length)), fields,
-                                                           std::vector<std::string>{}));
+    recordings.push_back(std::make_shared<const Recording>(write(std::to_string(length), good(length)),
+                                                           std::to_string(length), fields, std::vector<std::string>{}));
   }
   const ExampleDataset data(recordings);
   EXPECT_EQ(data.size(), 16);
@@ -104,8 +113,9 @@ TEST_F(RecordingTest, AnEpochVisitsEveryExampleOnce) {
 }
 
 TEST_F(RecordingTest, ASeriesIsCutWithinItsRecordings) {
-  const auto recording = std::make_shared<const Recording>(write("a", good(50)), fields, std::vector<std::string>{});
-  const SeriesDataset data({{recording, {0, 21}}, {recording, {30, 50}}});
+  const auto recording =
+      std::make_shared<const Recording>(write("a", good(50)), "a", fields, std::vector<std::string>{});
+  const SeriesDataset data({{recording, {0, 21}}, {recording, {30, 50}}}, /*with_next=*/true);
   EXPECT_EQ(data.count(10), 3) << "each window has a position after it";
   const auto first = [&](const SequencePlace& place) {
     return data.read(place, {0, 1}).at("frames")[0][0].item<double>() / 6;
@@ -119,6 +129,18 @@ TEST_F(RecordingTest, ASeriesIsCutWithinItsRecordings) {
     begins.insert(begin);
   }
   EXPECT_GT(begins.size(), 10U) << "epochs shift the cuts";
+  EXPECT_EQ(data.name(data.evaluation_sequence(1, 10)), "a-10");
+
+  const SeriesDataset without_next({{recording, {0, 20}}}, /*with_next=*/false);
+  EXPECT_EQ(without_next.count(20), 1) << "a model that reads no next position needs none";
+  EXPECT_NO_THROW(without_next.read(without_next.training_sequence(0, 1, 20), {0, 19}));
+  try {
+    data.require_sequence(30);
+    FAIL();
+  } catch (const DataError& error) {
+    EXPECT_NE(std::string(error.what()).find("the longest of 2 recordings, or parts of them, has 21 positions"),
+              std::string::npos);
+  }
 }
 
 TEST_F(RecordingTest, DataOfAnotherKindAreRefused) {

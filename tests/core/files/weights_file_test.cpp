@@ -40,7 +40,7 @@ std::string content(const fs::path& path) {
 }
 
 TEST(WeightsFile, ReadsEveryTensorOfAStateDict) {
-  auto weights = read_weights(golden("state_dict.pt"));
+  auto weights = read_weights(golden("state_dict.pt")).tensors;
   const auto rows = at::arange(12, at::kFloat).reshape({3, 4});
   EXPECT_EQ(weights.size(), 10U);
   EXPECT_TRUE(weights["rows"].equal(rows));
@@ -53,12 +53,12 @@ TEST(WeightsFile, ReadsEveryTensorOfAStateDict) {
   EXPECT_EQ(weights["number"].item<double>(), 2.5);
   EXPECT_EQ(weights["empty"].sizes(), (std::vector<std::int64_t>{0, 4}));
   EXPECT_TRUE(weights["parameter"].equal(rows + 1));
-  EXPECT_EQ(read_weights(golden("linear.pt")).size(), 2U);
+  EXPECT_EQ(read_weights(golden("linear.pt")).tensors.size(), 2U);
 }
 
 TEST(WeightsFile, FindsTheModelInATrainingsCheckpointAndRunsNothing) {
   fs::remove("/tmp/longnet-was-here");
-  const auto weights = read_weights(golden("training.pt"));
+  const auto weights = read_weights(golden("training.pt")).tensors;
   ASSERT_EQ(weights.size(), 1U);
   EXPECT_TRUE(weights.at("weight").equal(at::arange(12, at::kFloat).reshape({3, 4})));
   EXPECT_FALSE(fs::exists("/tmp/longnet-was-here"));
@@ -67,7 +67,7 @@ TEST(WeightsFile, FindsTheModelInATrainingsCheckpointAndRunsNothing) {
 TEST(WeightsFile, ReadsSafetensors) {
   const test::TemporaryFolder folder;
   write_safetensors(folder.path() / "w.safetensors", {{"a", at::ones({2, 3})}});
-  EXPECT_TRUE(read_weights(folder.path() / "w.safetensors").at("a").equal(at::ones({2, 3})));
+  EXPECT_TRUE(read_weights(folder.path() / "w.safetensors").tensors.at("a").equal(at::ones({2, 3})));
 }
 
 TEST(WeightsFile, RefusesWithTheReason) {
@@ -126,7 +126,7 @@ TEST(GreyImage, IsAPng) {
   EXPECT_EQ(bytes.substr(1, 3), "PNG");
   EXPECT_EQ(bytes.substr(16, 8), std::string("\0\0\x06\x83\0\0\0\x18", 8))
       << "1667 columns of 3 positions, 3 rows of 8 pixels";
-  EXPECT_THROW(write_grey_image(folder.path() / "no/image.png", at::rand({3, 5})), DataError);
+  EXPECT_THROW(write_grey_image(folder.path() / "no/image.png", at::rand({3, 5})), FileError);
 }
 
 }  // namespace

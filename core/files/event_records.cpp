@@ -1,4 +1,4 @@
-#include "core/files/event_file.h"
+#include "core/files/event_records.h"
 
 #include <unistd.h>
 
@@ -6,7 +6,6 @@
 #include <chrono>
 #include <cstring>
 
-#include "core/error.h"
 #include "core/files/tensorboard.pb.h"
 
 namespace longnet {
@@ -38,11 +37,9 @@ double now() {
   return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
 }
 
-std::filesystem::path file_name() {
-  std::array<char, 256> host{};
-  ::gethostname(host.data(), host.size() - 1);
-  return "events.out.tfevents." + std::to_string(static_cast<std::int64_t>(now())) + "." + host.data() + "." +
-         std::to_string(::getpid());
+std::string record(const tensorboard::Event& event) {
+  const std::string data = event.SerializeAsString(), length = bytes_of<std::uint64_t>(data.size());
+  return length + bytes_of(masked(crc32c(length))) + data + bytes_of(masked(crc32c(data)));
 }
 
 }  // namespace
@@ -53,15 +50,21 @@ std::uint32_t crc32c(const std::string& data) {
   return crc ^ 0xFFFFFFFFU;
 }
 
-EventFile::EventFile(const std::filesystem::path& folder)
-    : path_(folder / file_name()), out_(path_, std::ios::binary | std::ios::app) {
+std::string event_file_name() {
+  std::array<char, 256> host{};
+  ::gethostname(host.data(), host.size() - 1);
+  return "events.out.tfevents." + std::to_string(static_cast<std::int64_t>(now())) + "." + host.data() + "." +
+         std::to_string(::getpid());
+}
+
+std::string first_event_record() {
   tensorboard::Event event;
   event.set_wall_time(now());
   event.set_file_version("brain.Event:2");
-  write_record(event.SerializeAsString());
+  return record(event);
 }
 
-void EventFile::write(std::int64_t step, const std::vector<std::pair<std::string, double>>& scalars) {
+std::string scalars_record(std::int64_t step, const std::vector<std::pair<std::string, double>>& scalars) {
   tensorboard::Event event;
   event.set_wall_time(now());
   event.set_step(step);
@@ -70,13 +73,7 @@ void EventFile::write(std::int64_t step, const std::vector<std::pair<std::string
     entry->set_tag(tag);
     entry->set_simple_value(static_cast<float>(value));
   }
-  write_record(event.SerializeAsString());
-}
-
-void EventFile::write_record(const std::string& data) {
-  const std::string length = bytes_of<std::uint64_t>(data.size());
-  out_ << length << bytes_of(masked(crc32c(length))) << data << bytes_of(masked(crc32c(data))) << std::flush;
-  if (!out_) throw Error(path_.string() + ": cannot be written");
+  return record(event);
 }
 
 }  // namespace longnet

@@ -1,0 +1,18 @@
+#pragma once
+
+#include <exception>
+#include <string>
+
+namespace longnet {
+
+/// An exception in the words of the program: one line that says what to do, and the exit code.
+struct Failure {
+  std::string message;
+  int exit_code;
+};
+
+/// Of any exception: the project's own, files and folders that the system refuses, memory that is not there, and what
+/// LibTorch throws. All that is left is an internal error, exit code 1.
+Failure failure_of(const std::exception& error);
+
+}  // namespace longnet
