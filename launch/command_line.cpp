@@ -54,6 +54,7 @@ CLI::App* describe(CLI::App& app, TrainOptions& options) {
   command
       ->add_option("--resume", options.resume,
                    "auto: from the run's newest checkpoint, if any; none; or a checkpoint's folder")
+      ->take_last()
       ->capture_default_str();
   add_allowed_changes(command, options);
   return command;

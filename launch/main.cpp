@@ -12,11 +12,11 @@
 namespace longnet {
 namespace {
 
-/// What was printed may still be on its way to a disk that is full.
-void finish_output() {
-  if (std::fflush(stdout) != 0 || std::ferror(stdout) != 0) {
-    throw FileError("standard output cannot be written: what was printed is incomplete");
-  }
+/// `code`, unless what was printed may have been on its way to a disk that is full.
+int finish_output(int code) {
+  if (std::fflush(stdout) == 0 && std::ferror(stdout) == 0) return code;
+  std::fputs("longnet: standard output cannot be written: what was printed is incomplete\n", stderr);
+  return FileError("").exit_code();
 }
 
 int run_command(int argc, char** argv, const MpiEnvironment& mpi, SignalWatch& signals) {
@@ -32,13 +32,11 @@ int run_command(int argc, char** argv, const MpiEnvironment& mpi, SignalWatch& s
   require_same(*world, "command", request.command);
   if (request.text) {
     if (first) std::fputs(request.text->c_str(), stdout);
-    finish_output();
-    return 0;
+    return finish_output(0);
   }
   if (!request.saves) signals.release();
   const int code = request.run(std::move(world), signals);
-  if (!request.saves) finish_output();  // a training's results are in its run folder
-  return code;
+  return request.saves ? code : finish_output(code);  // a training's results are in its run folder
 }
 
 int run(int argc, char** argv) {

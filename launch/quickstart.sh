@@ -22,7 +22,7 @@ if ! compgen -G "$run/checkpoints/step-*" >/dev/null; then
   ./launch/mpirun.sh 2 train $config "$@" &
   job=$!
   while kill -0 $job 2>/dev/null && [[ ! -e $run/checkpoints/step-00000050 ]]; do sleep 0.5; done
-  kill -USR1 $job 2>/dev/null || true   # as a cluster does before its time limit
+  kill -TERM $job 2>/dev/null || true   # as a cluster does before its time limit
   code=0
   wait $job || code=$?
   ((code == 0 || code == 75)) || exit $code

@@ -11,7 +11,9 @@ import shutil
 import signal
 import struct
 import subprocess
+import tempfile
 import time
+from pathlib import Path
 
 from harness import LONGNET, MPIRUN, ProgramTest, main, settings
 
@@ -264,6 +266,118 @@ class Program(ProgramTest):
         steps = len(self.metrics())
         self.assertEqual([p.name for p in (self.folder / "run/checkpoints").iterdir()], [f"step-{steps:08d}"])
 
+    def interrupt(self, command, *signals, environment=None):
+        """The exit code and output of an endless training that gets these signals once it has made some steps."""
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                                   env={**os.environ, "LONGNET": LONGNET, **(environment or {})})
+        metrics = self.folder / "run/metrics.jsonl"
+        for _ in range(600):
+            if process.poll() is not None or metrics.exists() and metrics.read_text().count("\n") > 2:
+                break
+            time.sleep(0.1)
+        for number in signals:
+            process.send_signal(number)
+            time.sleep(0.3)
+        output, _ = process.communicate(timeout=60)
+        self.assert_nothing_runs()
+        return process.returncode, output
+
+    ENDLESS = settings("training.steps=1000000", "logging.every_steps=1000000")
+
+    def test_an_interrupt_saves(self):
+        script = str(Path(__file__).resolve().parents[2] / "launch/mpirun.sh")
+        for command in ([script, "2"], [LONGNET]):
+            for number in (signal.SIGINT, signal.SIGTERM):
+                code, output = self.interrupt([*command, "train", str(self.config), *self.ENDLESS], number)
+                self.assertEqual(code, 75, output)
+                self.assertIn("the checkpoint is saved", output)
+                self.assertNotIn("MPI_ABORT", output)
+                steps = len(self.metrics())
+                self.assertTrue((self.folder / f"run/checkpoints/step-{steps:08d}/manifest.json").exists())
+                shutil.rmtree(self.folder / "run")
+
+    def test_a_second_interrupt_ends_at_once(self):
+        # A step that takes minutes, so that the first interrupt alone would not end it.
+        slow = settings("training.steps=9", "data.sequence_length=32768", "model.width=256", "model.layers=8", "data.validation_fraction=0",
+                        "training.batch_size=64", "model.feed_forward=1024")
+        (self.folder / "text").write_text("a line of text\n" * 4000)
+        process = subprocess.Popen([LONGNET, "train", str(self.config), *slow], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        time.sleep(4)
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.5)
+        self.assertIsNone(process.poll())
+        process.send_signal(signal.SIGINT)
+        output, _ = process.communicate(timeout=10)
+        self.assertEqual(process.returncode, -signal.SIGINT, output)
+        self.assertIn("interrupt again to stop at once", output)
+
+    def test_time_makes_checkpoints(self):
+        self.train(2, "training.steps=400", "checkpoint.every_steps=0", "checkpoint.every_minutes=0.005", "checkpoint.keep=100")
+        names = [path.name for path in (self.folder / "run/checkpoints").iterdir()]
+        self.assertGreater(len(names), 2)
+        self.assertIn("step-00000400", names)
+
+    # A disk that is full
+
+    def on_a_small_disk(self, size):
+        disk = self.folder / "disk"
+        disk.mkdir()
+        if subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", disk], capture_output=True).returncode != 0:
+            self.skipTest("needs to be allowed to mount")
+        self.addCleanup(subprocess.run, ["umount", "--lazy", disk], check=True)
+        return disk
+
+    def fill(self, disk):
+        with open(disk / "filler", "wb", buffering=0) as file:
+            for size in (1 << 16, 1 << 12, 1):
+                try:
+                    while True:
+                        file.write(bytes(size))
+                except OSError:
+                    pass
+
+    def test_a_start_on_a_full_disk_destroys_nothing(self):
+        disk = self.on_a_small_disk("4m")
+        self.train(1, f"run={disk}/run", "training.steps=40", "checkpoint.every_steps=0")
+        self.fill(disk)
+        before = (disk / "run/metrics.jsonl").read_bytes(), (disk / "run/config.yaml").read_bytes()
+        result = self.run_program(1, "train", self.config, *settings(f"run={disk}/run", "training.steps=42", "checkpoint.every_steps=0"), code=4)
+        self.assertIn("No space left on device", result.stderr)
+        self.assertIn("config.yaml stays as it was", result.stdout)
+        self.assertTrue((disk / "run/metrics.jsonl").read_bytes().startswith(before[0]))
+        self.assertEqual((disk / "run/config.yaml").read_bytes(), before[1])
+        (disk / "filler").unlink()
+        self.train(1, f"run={disk}/run", "training.steps=42", "checkpoint.every_steps=0")
+        self.assertEqual([line["step"] for line in self.metrics(f"{disk}/run")], list(range(1, 43)))
+
+    def test_a_disk_that_is_full_for_a_while_loses_no_line(self):
+        disk = self.on_a_small_disk("8m")
+        process = subprocess.Popen([LONGNET, "train", str(self.config), *settings(f"run={disk}/run", "training.steps=3000", "checkpoint.every_steps=0",
+                                    "logging.every_steps=100")], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        metrics = disk / "run/metrics.jsonl"
+        while process.poll() is None and not (metrics.exists() and metrics.stat().st_size > 10000):
+            time.sleep(0.02)
+        self.fill(disk)
+        size = metrics.stat().st_size
+        time.sleep(1)
+        self.assertLess(metrics.stat().st_size - size, 4096, "the disk was full in time")
+        (disk / "filler").unlink()
+        output, _ = process.communicate(timeout=120)
+        self.assertEqual(process.returncode, 0, output)
+        self.assertEqual([line["step"] for line in self.metrics(f"{disk}/run")], list(range(1, 3001)))
+        for name in ("metrics.jsonl", "events.out.tfevents", "log.txt"):
+            self.assertLessEqual(len(re.findall(rf"warning: .*{name}.*cannot be written", output)), 1, "said once")
+        self.assertIn("metrics.jsonl: can be written again", output)
+        self.assertIn("step 3000/3000", (disk / "run/log.txt").read_text())
+
+    def test_results_that_cannot_be_written_are_no_success(self):
+        self.train(1)
+        for command in (["eval", self.config, "--contexts", "64"], ["generate", self.config, "--prompt", "x"], ["--help"]):
+            with open("/dev/full", "w") as full:
+                result = subprocess.run([LONGNET, *map(str, command)], stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
+            self.assertEqual(result.returncode, 1, result.stderr)
+            self.assertEqual(result.stderr.splitlines(), ["longnet: standard output cannot be written: what was printed is incomplete"])
+
     # Evaluation and generation
 
     def test_eval_prints_a_line_for_each_context(self):
@@ -290,6 +404,8 @@ class Program(ProgramTest):
         self.assertEqual(first, sample("--seed", "4"))
         self.assertNotEqual(first, sample("--seed", "5"))
         self.assertEqual(sample("--temperature", "0"), sample("--top-k", "1", "--seed", "9"))
+        (self.folder / "text").unlink()
+        self.assertEqual(first, sample("--seed", "4"), "the data are not needed")
 
     def test_token_files_train_and_generate_numbers(self):
         header = [20240520, 1, 3000] + [0] * 253
@@ -321,7 +437,8 @@ class Program(ProgramTest):
         self.assertEqual(output.count("mpirun -np 2 longnet train configs/quickstart.yaml\n"), 1, "printed once")
         self.run_program(1, "train", "--help")
         self.expect_error(2, "see longnet --help", 2, "train")
-        self.expect_error(2, "see longnet --help", 1, "dance")
+        self.expect_error(2, "unknown command 'dance'; see longnet --help", 1, "dance")
+        self.expect_error(2, "did you mean 'import'?", 1, "checkpoint", "imprt")
         self.expect_error(2, "see longnet --help", 1, "train", self.config, "--no-such-option")
 
     def test_configuration_errors(self):
@@ -330,6 +447,7 @@ class Program(ProgramTest):
         self.assertIn(f"{self.config}:16:1: ", line)
         self.config.write_text(CONFIG.format(folder=self.folder))
         self.expect_config_error(2, "whole number", "training.steps=many")
+        self.expect_config_error(2, "whole number", "training.steps=+-5")
         self.expect_config_error(2, "2 segments but 1 rates", "model.attention.rates=[1]")
         self.expect_config_error(2, "segment 0", "model.attention.segments=[0, 64]")
         self.expect_config_error(2, "rate 0", "model.attention.rates=[0, 2]")
@@ -347,6 +465,48 @@ class Program(ProgramTest):
         self.expect_config_error(3, "the file is empty", f"data.train=[{self.folder}/empty]")
         self.expect_config_error(3, "too few for one sequence", "data.sequence_length=1000000")
         self.expect_error(3, "but model.vocabulary is 100", 1, "train", self.config, "--set", "model.vocabulary=100")
+
+    def test_foreign_files_are_no_tokens(self):
+        (self.folder / "t.bin").write_bytes(struct.pack("<5000i", *[70000] * 5000))
+        (self.folder / "README").write_text("# A text of even size\n" * 100)
+        for name in ("t.bin", "README"):
+            self.expect_config_error(3, "no header that says how its tokens are stored", "data.type=tokens", f"data.train=[{self.folder}/{name}]",
+                                     "model.vocabulary=100000")
+        data = ["data.type=tokens", f"data.train=[{self.folder}/t.bin]", "model.vocabulary=100000"]
+        self.expect_config_error(3, "twice as many bits", *data, "data.token_type=uint16")
+        self.train(1, *data, "data.token_type=int32", "training.steps=1")
+
+    def test_odd_configuration_files(self):
+        self.expect_error(2, "is no regular file", 2, "train", self.folder)
+        os.mkfifo(self.folder / "pipe")
+        self.expect_error(2, "is no regular file", 2, "train", self.folder / "pipe")
+        bomb = "a0: &a0 [x, x]\n" + "".join(f"a{i}: &a{i} [*a{i - 1}, *a{i - 1}, *a{i - 1}, *a{i - 1}]\n" for i in range(1, 30))
+        self.config.write_text(bomb)
+        self.expect_error(2, "aliases", 2, "train", self.config)
+        self.config.write_text(CONFIG.format(folder=self.folder) + "---\nrun: other\n")
+        self.expect_error(2, "more than one document", 2, "train", self.config)
+
+    def test_a_mistake_in_one_ranks_command_line_ends_all(self):
+        for other, text in (("trian", "rank 1: unknown command 'trian'; did you mean 'train'?"), ("eval", "have a different command: 'train' and 'eval'")):
+            command = [MPIRUN, "--oversubscribe", "-np", "1", LONGNET, "train", str(self.config), ":", "-np", "1", LONGNET, other, str(self.config)]
+            result = subprocess.run(command, capture_output=True, text=True, timeout=30)
+            self.assertEqual(result.returncode, 2, result.stderr)
+            lines = [line for line in result.stderr.splitlines() if line.startswith("longnet:")]
+            self.assertEqual(len(lines), 1, result.stderr)
+            self.assertIn(text, lines[0])
+            self.assert_nothing_runs()
+
+    def test_threads_are_what_a_rank_may_use(self):
+        self.config.write_text(self.config.read_text().replace("parallel: {threads: 1}", "parallel: {}"))
+        def threads(*prefix, **environment):
+            output = subprocess.run([*prefix, LONGNET, "train", str(self.config), "--set", "training.steps=1", "--set", f"run={tempfile.mkdtemp(dir=self.folder)}"],
+                                    capture_output=True, text=True, timeout=60, env={**os.environ, **environment}).stdout
+            return int(re.search(r"with (\d+) threads each", output).group(1))
+        allowed = sorted(os.sched_getaffinity(0))
+        self.assertEqual(threads("taskset", "-c", str(allowed[0])), 1)
+        self.assertEqual(threads(OMP_NUM_THREADS="1"), 1)
+        self.assertEqual(threads(SLURM_CPUS_PER_TASK="1"), 1)
+        self.assertLessEqual(threads(), len(allowed))
 
     def test_an_error_of_one_rank_ends_all(self):
         line = "vocabulary is 100"

@@ -5,11 +5,13 @@
 
 import json
 import math
+import shutil
 import struct
+import subprocess
 from array import array
 from pathlib import Path
 
-from harness import ProgramTest, main, settings
+from harness import LONGNET, ProgramTest, main, settings
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 SLIDE = GOLDEN / "torchscale/gigapath_slide_ragged.safetensors"
@@ -112,6 +114,50 @@ class Weights(ProgramTest):
             write_safetensors(path, {**tensors, "target": ([24], tensors["tiles"][1][:24])})
         self.run_program(2, "train", self.config, *settings(*head))
         self.assertEqual([line["step"] for line in self.metrics()], [1, 2])
+
+    def test_wrappers_are_left_out_of_names_and_what_is_beside_the_weights_is_in_nobodys_way(self):
+        wrapped = {"module._orig_mod." + name: tensor for name, tensor in self.weights.items()}
+        write_safetensors(self.file, wrapped)
+        self.assertIn("left out of all names: ", self.import_weights().stdout)
+        data = self.file.read_bytes()
+        length, = struct.unpack("<Q", data[:8])
+        header = json.loads(data[8:8 + length])
+        end = max(entry["data_offsets"][1] for entry in header.values())
+        header["module._orig_mod.other"] = {"dtype": "F4", "shape": [8], "data_offsets": [end, end + 4]}
+        text = json.dumps(header).encode()
+        self.file.write_bytes(struct.pack("<Q", len(text)) + text + data[8 + length:] + bytes(4))
+        other = settings(f"run={self.folder}/other")
+        self.expect_refusal(4, "the tensor other (of the dtype F4) has no place in the model; --ignore other", *other)
+        self.import_weights(*other, "--ignore", "other")
+
+    def test_outputs_of_equal_names_in_two_folders_do_not_meet(self):
+        self.import_weights()
+        for folder in ("a", "b"):
+            (self.folder / "slides" / folder).mkdir()
+            shutil.copy(self.folder / "slides/slide0.safetensors", self.folder / "slides" / folder)
+        (self.folder / "slides/a/slide0.safetensors").write_bytes((self.folder / "slides/slide1.safetensors").read_bytes())
+        self.run_program(2, "eval", self.config, "--outputs", self.folder / "out")
+        names = sorted(str(path.relative_to(self.folder / "out")) for path in (self.folder / "out").rglob("*.safetensors"))
+        self.assertEqual(names, ["a/slide0.safetensors", "b/slide0.safetensors", "slide0.safetensors", "slide1.safetensors"])
+        self.assertEqual((self.folder / "out/a/slide0.safetensors").read_bytes(), (self.folder / "out/slide1.safetensors").read_bytes())
+        self.assertNotEqual((self.folder / "out/a/slide0.safetensors").read_bytes(), (self.folder / "out/b/slide0.safetensors").read_bytes())
+
+    def test_there_may_be_more_slides_than_open_files(self):
+        self.import_weights()
+        slide = (self.folder / "slides/slide0.safetensors").read_bytes()
+        for number in range(200):
+            (self.folder / f"slides/more{number}.safetensors").write_bytes(slide)
+        command = ["eval", self.config, "--outputs", self.folder / "out"]
+        result = subprocess.run(["bash", "-c", 'ulimit -n 64; exec "$@"', "bash", LONGNET, *map(str, command)], capture_output=True, text=True, timeout=120)
+        self.assertEqual(result.returncode, 0, result.stdout + result.stderr)
+        self.assertEqual(len(list((self.folder / "out").iterdir())), 202)
+
+    def test_a_number_that_is_none_is_named(self):
+        path = self.folder / "slides/slide1.safetensors"
+        tensors = read_safetensors(path)
+        tensors["tiles"][1][24 * 7 + 3] = math.nan
+        write_safetensors(path, tensors)
+        self.expect_error(3, "slide1.safetensors: the field tiles holds nan in row 7, channel 3", 1, "eval", self.config, "--checkpoint", "none")
 
     def test_slides_that_lack_coordinates_or_tiles_are_named(self):
         path = self.folder / "slides/slide1.safetensors"
