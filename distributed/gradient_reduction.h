@@ -6,8 +6,8 @@
 
 namespace longnet {
 
-/// Sums a flat tensor over all ranks, in place, in buckets that travel at the same time: a large message neither waits
-/// for the one before it nor needs a buffer of its own size. Waits for the result.
+/// Sums a flat tensor over all ranks, in place, in buckets of which two travel at a time: the next is on its way while
+/// one is summed, and what MPI keeps aside for them stays small. Waits for the result.
 void sum_in_buckets(Communicator& communicator, const at::Tensor& flat, std::int64_t bucket_bytes = 32 << 20);
 
 }  // namespace longnet

@@ -2,11 +2,11 @@
 
 #include <ATen/ATen.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 
 #include "core/attention/query_weights.h"
-
 #include "distributed/agreement.h"
 #include "distributed/key_value_exchange.h"
 
@@ -29,13 +29,16 @@ Communicator* SequenceParallel::group(int size) {
 }
 
 const SequenceAttention::Prepared& SequenceAttention::prepare(std::int64_t length) {
-  if (const auto found = prepared_.find(length); found != prepared_.end()) return found->second;
+  if (const auto found = prepared_.find(length); found != prepared_.end()) {
+    found->second.last_use = ++uses_;
+    return found->second;
+  }
   Communicator& communicator = parallel_.communicator_;
   const auto layout = even_layout(length, communicator.size());
   const Range own = layout[static_cast<std::size_t>(communicator.rank())];
   auto plan = std::make_shared<AttentionPlan>(plan_attention(mixture_, heads_, causal_, length, own));
-  std::vector<CrossingTraffic> traffic;
-  agree(communicator, [&] { traffic = plan_exchange(*plan, layout, communicator.rank(), parallel_.transport_); });
+  if (parallel_.transport_ == TransportChoice::Aligned) require_aligned(layout);
+  auto traffic = plan_exchange(*plan, layout, communicator.rank(), parallel_.transport_);
   ExchangeGroups groups{&communicator, {}};
   for (const CrossingTraffic& crossing : traffic) {
     const bool aligned = crossing.transport == Transport::Aligned;
@@ -43,7 +46,26 @@ const SequenceAttention::Prepared& SequenceAttention::prepare(std::int64_t lengt
   }
   std::shared_ptr<KeyValueExchange> exchange;
   if (!traffic.empty()) exchange = make_key_value_exchange(plan, traffic, groups, &parallel_.received_bytes_);
-  return prepared_.emplace(length, Prepared{plan, std::move(traffic), exchange}).first->second;
+  forget_oldest();
+  return prepared_.emplace(length, Prepared{plan, std::move(traffic), exchange, ++uses_}).first->second;
+}
+
+void SequenceAttention::forget_oldest() {
+  constexpr std::size_t most = 64;  // lengths; one takes some 20 kB
+  if (prepared_.size() < most) return;
+  prepared_.erase(std::min_element(prepared_.begin(), prepared_.end(),
+                                   [](const auto& a, const auto& b) { return a.second.last_use < b.second.last_use; }));
+}
+
+void SequenceAttention::require_aligned(const SequenceLayout& layout) const {
+  try {
+    for (std::size_t rank = 0; rank < layout.size(); ++rank) {
+      const auto plan = plan_attention(mixture_, heads_, causal_, layout.back().end, layout[rank]);
+      plan_exchange(plan, layout, static_cast<int>(rank), TransportChoice::Aligned);
+    }
+  } catch (const ConfigError& error) {
+    throw AgreedError(error);
+  }
 }
 
 AttentionOutput SequenceAttention::operator()(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,

@@ -71,19 +71,25 @@ class SequenceAttention {
                              std::int64_t element_size);
 
  private:
-  /// What a length needs. Kept, because every layer and step asks for the same.
+  /// What a length needs. Kept, because every layer and step asks for the same: of the lengths that were used last, the
+  /// same on all ranks.
   struct Prepared {
     std::shared_ptr<const AttentionPlan> plan;
     std::vector<CrossingTraffic> traffic;
     std::shared_ptr<KeyValueExchange> exchange;  ///< null when no segment crosses
+    std::uint64_t last_use;
   };
   const Prepared& prepare(std::int64_t length);
+  void forget_oldest();
+  /// Looks at all ranks' parts, so that all come to the same result without a word between them.
+  void require_aligned(const SequenceLayout& layout) const;
 
   SequenceParallel& parallel_;
   Mixture mixture_;
   std::int64_t heads_;
   bool causal_;
   std::map<std::int64_t, Prepared> prepared_;
+  std::uint64_t uses_ = 0;
 };
 
 }  // namespace longnet

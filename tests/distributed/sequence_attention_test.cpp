@@ -254,6 +254,27 @@ TEST(AlignedTransport, IsRefusedWhereSharesDoNotFit) {
   EXPECT_THROW(run(*world, problem, TransportChoice::Aligned), AgreedError);
 }
 
+/// More lengths than are kept, some of them again while a graph of their first use still lives.
+TEST(SequenceAttention, ServesAnyNumberOfLengths) {
+  const auto world = test::make_world();
+  const Mixture mixture = make_mixture({7, 300}, {1, 3}, HeadOffsets::Cyclic);
+  SequenceParallel parallel(*world);
+  const auto attention = parallel.attention(mixture, 2, /*causal=*/true);
+  const auto loss_of = [&](std::int64_t length, at::Tensor& q) {
+    at::manual_seed(length);
+    const auto whole = at::randn({1, length, 2, 4}, test::on(at::kDouble));
+    const auto shard = parallel.shard(length);
+    q = whole.slice(1, shard.own.begin, shard.own.end).clone().requires_grad_();
+    return (*attention)(q, q, q, shard).out.square().sum();
+  };
+  at::Tensor first_q, q;
+  const auto first = loss_of(50, first_q);
+  for (std::int64_t length = 51; length < 251; ++length) loss_of(length, q).backward();
+  first.backward();
+  loss_of(50, q).backward();
+  EXPECT_TRUE(first_q.grad().equal(q.grad()));
+}
+
 TEST(EvenLayout, CoversEveryPositionOnce) {
   for (const std::int64_t length : {0, 1, 3, 1003}) {
     for (int ranks = 1; ranks <= 7; ++ranks) {
