@@ -1,7 +1,6 @@
 #include "core/files/weights_file.h"
 
 #include <ATen/ATen.h>
-#include <caffe2/serialize/inline_container.h>
 
 #include <array>
 #include <cstring>
@@ -10,6 +9,7 @@
 #include "core/files/input_file.h"
 #include "core/files/pickle.h"
 #include "core/files/safetensors.h"
+#include "core/files/zip_archive.h"
 
 namespace longnet {
 namespace {
@@ -48,23 +48,38 @@ const PickleDict& state_dict(const PickleValue& value) {
   return *outer;
 }
 
+/// What comes before `data.pkl` in the names of all entries.
+std::string common_folder(const ZipArchive& archive) {
+  constexpr std::string_view last = "data.pkl";
+  for (const std::string& name : archive.names()) {
+    if (name.ends_with(last) && name.find('/') == name.rfind('/')) return name.substr(0, name.size() - last.size());
+  }
+  throw DataError("it holds no data.pkl: not a file of torch.save");
+}
+
 Weights read_zip(const std::filesystem::path& path) {
-  caffe2::serialize::PyTorchStreamReader reader(path.string());
+  const ZipArchive archive(path);
+  const std::string folder = common_folder(archive);
+  if (archive.contains(folder + "byteorder")) {
+    const auto order = archive.read(folder + "byteorder");
+    if (std::string_view(reinterpret_cast<const char*>(order.data()), order.size()) != "little") {
+      throw DataError("its numbers are not in little-endian order");
+    }
+  }
   std::map<std::string, at::Tensor> loaded;  // tensors may share a storage
   const auto load = [&](at::ScalarType dtype, const std::string& key, std::int64_t elements) {
     if (const auto found = loaded.find(key); found != loaded.end() && found->second.scalar_type() == dtype) {
       return found->second;
     }
-    const auto [data, size] = reader.getRecord("data/" + key);
-    if (elements < 0 || static_cast<std::size_t>(elements) > size / c10::elementSize(dtype)) {
+    const auto data = archive.read(folder + "data/" + key);
+    if (elements < 0 || static_cast<std::size_t>(elements) > data.size() / c10::elementSize(dtype)) {
       throw DataError("the storage " + key + " is shorter than it says");
     }
     auto storage = at::empty({elements}, dtype);
-    if (elements > 0) std::memcpy(storage.data_ptr(), data.get(), storage.nbytes());
+    if (elements > 0) std::memcpy(storage.data_ptr(), data.data(), storage.nbytes());
     return loaded[key] = storage;
   };
-  const auto [data, size] = reader.getRecord("data.pkl");
-  const auto value = read_pickle({static_cast<const std::byte*>(data.get()), size}, load);
+  const auto value = read_pickle(archive.read(folder + "data.pkl"), load);
   Weights weights;
   for (const auto& [key, inner] : state_dict(value)) {
     const std::string* name = key.get<std::string>();
@@ -84,8 +99,6 @@ Weights read_weights(const std::filesystem::path& path) {
       return read_zip(path);
     } catch (const DataError& error) {
       throw DataError(path.string() + ": " + error.what());
-    } catch (const c10::Error& error) {
-      throw DataError(path.string() + ": a damaged file of torch.save: " + error.what_without_backtrace());
     }
   }
   if (path.extension() == ".safetensors") return read_safetensors(path);

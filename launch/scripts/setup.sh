@@ -14,7 +14,7 @@ if [[ ${1:-} == --cuda ]]; then
   shift
 fi
 packages=(g++ cmake ninja-build python3 python3-pip git libopenmpi-dev openmpi-bin libyaml-cpp-dev libpng-dev libcli11-dev
-  libspdlog-dev nlohmann-json3-dev libxxhash-dev liblzma-dev zlib1g-dev libprotobuf-dev protobuf-compiler libgtest-dev
+  libspdlog-dev nlohmann-json3-dev libxxhash-dev liblzma-dev libzip-dev zlib1g-dev libprotobuf-dev protobuf-compiler libgtest-dev
   libbenchmark-dev xz-utils ca-certificates "$@")
 torch_version=2.11.0
 
