@@ -6,9 +6,7 @@
 #include <cmath>
 
 #include "core/layers/linear_cross_entropy.h"
-#include "core/layers/position_encoding.h"
 #include "core/layers/token_masking.h"
-#include "models/class_token.h"
 
 namespace longnet {
 namespace {
@@ -21,13 +19,13 @@ void describe(Fields& field, EncoderConfig& config) {
   if (config.channels > 0) field("channels", config.channels, at_least(1));
   if (config.channels > 0) field("embed_frames", config.embed_frames);
   field("field", config.field);
-  field("class_token", config.class_token);
+  field("class_token", config.stack.class_token);
 }
 
 template <typename Fields>
 void describe_grid(Fields& field, EncoderConfig& config) {
-  field("coordinates", config.coordinates);
-  field("cell", config.cell, above(0));
+  field("coordinates", config.stack.coordinates);
+  field("cell", config.stack.cell, above(0));
 }
 
 EncoderConfig read(ConfigReader& reader) {
@@ -39,11 +37,11 @@ EncoderConfig read(ConfigReader& reader) {
   }
   config.field = config.vocabulary > 0 ? "tokens" : "frames";
   describe(reader, config);
-  read_transformer(reader, config.transformer);
-  if (!config.embed_frames && config.channels != config.transformer.width) {
+  read_transformer(reader, config.stack.transformer);
+  if (!config.embed_frames && config.channels != config.stack.transformer.width) {
     reader.fail("embed_frames", "is false, so that model.channels must be model.width");
   }
-  if (config.transformer.positions == Positions::Grid) {
+  if (config.stack.transformer.positions == Positions::Grid) {
     auto grid = reader.section("grid");
     describe_grid(grid, config);
     grid.finish();
@@ -53,7 +51,7 @@ EncoderConfig read(ConfigReader& reader) {
   if (config.head.type == HeadType::MaskedTokens && config.vocabulary == 0) {
     reader.fail("head", "guesses masked tokens, but the encoder reads frames");
   }
-  if (config.head.pools() && config.head.pooling == Pooling::ClassToken && !config.class_token) {
+  if (config.head.pools() && config.head.pooling == Pooling::ClassToken && !config.stack.class_token) {
     reader.fail("head", "pools by the class token, which model.class_token: true would bring");
   }
   reader.finish();
@@ -64,8 +62,8 @@ nlohmann::ordered_json to_json(EncoderConfig config) {
   ConfigWriter writer;
   writer("type", std::string("encoder"));
   describe(writer, config);
-  write_transformer(writer, config.transformer);
-  if (config.transformer.positions == Positions::Grid) {
+  write_transformer(writer, config.stack.transformer);
+  if (config.stack.transformer.positions == Positions::Grid) {
     ConfigWriter grid;
     describe_grid(grid, config);
     writer.json["grid"] = grid.json;
@@ -81,8 +79,8 @@ std::vector<Field> fields_of(const EncoderConfig& config) {
   } else {
     fields.push_back({.name = config.field, .kind = Field::Kind::Frames, .size = config.channels});
   }
-  if (config.transformer.positions == Positions::Grid) {
-    fields.push_back({.name = config.coordinates, .kind = Field::Kind::Frames, .size = 2});
+  if (config.stack.transformer.positions == Positions::Grid) {
+    fields.push_back({.name = config.stack.coordinates, .kind = Field::Kind::Frames, .size = 2});
   }
   if (config.head.labels()) fields.push_back(config.head.label_field());
   return fields;
@@ -92,8 +90,8 @@ std::vector<Field> fields_of(const EncoderConfig& config) {
 
 Encoder::Encoder(const EncoderConfig& config, SequenceParallel& parallel, const at::TensorOptions& parameter_options,
                  std::uint64_t seed)
-    : config_(config), parallel_(parallel), parameters_(parameter_options, seed) {
-  const std::int64_t width = config.transformer.width;
+    : config_(config), parameters_(parameter_options, seed) {
+  const std::int64_t width = config.stack.transformer.width;
   const auto embedding = normal(1 / std::sqrt(static_cast<double>(width)));
   const std::int64_t mask_tokens = config.head.type == HeadType::MaskedTokens ? 1 : 0;
   if (config.vocabulary > 0) {
@@ -101,8 +99,7 @@ Encoder::Encoder(const EncoderConfig& config, SequenceParallel& parallel, const 
   } else if (config.embed_frames) {
     embed_frames_ = std::make_unique<Linear>(parameters_, "embed_frames", config.channels, width);
   }
-  if (config.class_token) cls_token_ = parameters_.add("cls_token", {1, 1, width}, normal(0.02));
-  transformer_ = std::make_unique<Transformer>(parameters_, config.transformer, parallel, /*causal=*/false);
+  stack_ = std::make_unique<EncoderStack>(parameters_, config.stack, parallel);
   if (config.head.type == HeadType::MaskedTokens) {
     output_projection_ = parameters_.add("output_projection.weight", {config.vocabulary, width}, embedding);
   }
@@ -113,30 +110,23 @@ Encoder::Encoder(const EncoderConfig& config, SequenceParallel& parallel, const 
 at::Tensor Encoder::embed(const at::Tensor& input, const Batch& batch, at::ScalarType dtype) const {
   auto x = embed_tokens_.defined() ? at::embedding(embed_tokens_, input).to(dtype) : input.to(dtype);
   if (embed_frames_) x = (*embed_frames_)(x);
-  if (config_.transformer.positions == Positions::Grid) {
-    x = x + grid_encoding(batch.at(config_.coordinates), config_.cell, config_.transformer.width).to(dtype);
-  }
-  return config_.class_token ? with_class_token(x, cls_token_, batch.shard) : x;
+  return stack_->enter(x, batch);
 }
 
 at::Tensor Encoder::hidden(const at::Tensor& x, const Batch& batch, const Pass& pass) const {
-  return (*transformer_)(x, batch, pass);
-}
-
-at::Tensor Encoder::of_data(const at::Tensor& hidden, const Batch& batch) const {
-  return config_.class_token ? without_class_token(hidden, batch.shard) : hidden;
+  return (*stack_)(x, batch, pass);
 }
 
 at::Tensor Encoder::pooled(const at::Tensor& hidden, const Batch& batch) const {
-  return pool(hidden, config_.head.pooling, prefix(), batch, parallel_).to(hidden.scalar_type());
+  return stack_->pooled(hidden, config_.head.pooling, batch).to(hidden.scalar_type());
 }
 
 LossSum Encoder::guess_masked_tokens(const Batch& batch, const Pass& pass) const {
   // Outside of training the step is 0, so that losses can be compared. Layer -1: before the layers.
-  const std::int64_t begin = std::max<std::int64_t>(0, batch.shard.own.begin - prefix());  // of the data
+  const std::int64_t begin = std::max<std::int64_t>(0, batch.shard.own.begin - config_.stack.prefix());  // of the data
   const DropoutSite site{pass.seed, pass.training ? pass.step : 0, batch.samples, begin, -1, 0};
   auto [tokens, targets] = mask_tokens(batch.at(config_.field), config_.head.fraction, config_.vocabulary, site);
-  const auto guessed = of_data(hidden(embed(tokens, batch, pass.dtype), batch, pass), batch);
+  const auto guessed = stack_->of_data(hidden(embed(tokens, batch, pass.dtype), batch, pass), batch);
   if (const auto mask = batch.own_mask(targets.size(1), targets.device())) {
     targets.masked_fill_(mask->logical_not(), ignored_target);
   }
@@ -148,7 +138,7 @@ LossSum Encoder::loss(const Batch& batch, const Pass& pass) {
   if (config_.head.type == HeadType::MaskedTokens) return guess_masked_tokens(batch, pass);
   const auto rows = hidden(embed(batch.at(config_.field), batch, pass.dtype), batch, pass);
   if (config_.head.pools()) return head_->loss(pooled(rows, batch), batch);
-  return head_->loss(of_data(rows, batch), batch);
+  return head_->loss(stack_->of_data(rows, batch), batch);
 }
 
 std::map<std::string, at::Tensor> Encoder::outputs(const Batch& batch, const Pass& pass) {
@@ -159,15 +149,15 @@ std::map<std::string, at::Tensor> Encoder::outputs(const Batch& batch, const Pas
 
 ModelSpecification specify_encoder(ConfigReader reader) {
   const EncoderConfig config = read(reader);
-  const std::int64_t prefix = config.class_token ? 1 : 0;
+  const std::int64_t prefix = config.stack.prefix();
   return {.json = to_json(config),
           .fields = fields_of(config),
           .prefix = prefix,
           .predicts_tokens = config.head.type == HeadType::MaskedTokens,
           .trainable = config.head.type != HeadType::None,
-          .equal_lengths = config.transformer.compatibility == Compatibility::Torchscale,
+          .equal_lengths = config.stack.transformer.compatibility == Compatibility::Torchscale,
           .metrics = config.head.metrics(),
-          .warning = [=](std::int64_t length) { return coverage_warning(config.transformer, length + prefix); },
+          .warning = [=](std::int64_t length) { return coverage_warning(config.stack.transformer, length + prefix); },
           .build = [config](SequenceParallel& parallel, const at::TensorOptions& options,
                             std::uint64_t seed) { return std::make_unique<Encoder>(config, parallel, options, seed); }};
 }

@@ -4,9 +4,9 @@
 #include <memory>
 
 #include "core/configuration/config_section.h"
+#include "models/encoder_stack.h"
 #include "models/head.h"
 #include "models/model.h"
-#include "models/transformer.h"
 
 namespace longnet {
 
@@ -15,10 +15,7 @@ struct EncoderConfig {
   std::int64_t channels = 0;    ///< of real-valued input; exactly one of the two is not 0
   bool embed_frames = true;     ///< else frames of the model's width enter as they are
   std::string field = {};       ///< of the data
-  TransformerConfig transformer = {};
-  std::string coordinates = "coords";  ///< field of the grid's coordinates, (rows, 2)
-  double cell = 1;                     ///< edge of the grid's cells
-  bool class_token = false;            ///< a learned token before the first
+  EncoderStackConfig stack = {.coordinates = "coords"};
   HeadConfig head = {};
 };
 
@@ -40,18 +37,14 @@ class Encoder : public Model {
   at::Tensor hidden(const at::Tensor& x, const Batch& batch, const Pass& pass) const;
 
  private:
-  std::int64_t prefix() const { return config_.class_token ? 1 : 0; }
   LossSum guess_masked_tokens(const Batch& batch, const Pass& pass) const;
-  at::Tensor of_data(const at::Tensor& hidden, const Batch& batch) const;  ///< without the class token
   at::Tensor pooled(const at::Tensor& hidden, const Batch& batch) const;
 
   EncoderConfig config_;
-  SequenceParallel& parallel_;
   ParameterSet parameters_;
   at::Tensor embed_tokens_;               // (V, C), or (V + 1, C)
   std::unique_ptr<Linear> embed_frames_;  // F to C
-  at::Tensor cls_token_;                  // (1, 1, C)
-  std::unique_ptr<Transformer> transformer_;
+  std::unique_ptr<EncoderStack> stack_;
   at::Tensor output_projection_;  // (V, C)
   std::unique_ptr<LabelHead> head_;
 };

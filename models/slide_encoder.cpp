@@ -2,15 +2,15 @@
 
 #include <ATen/ATen.h>
 
-#include "core/layers/position_encoding.h"
-#include "models/class_token.h"
-
 namespace longnet {
 namespace {
 
 using HeadType = HeadConfig::Type;
 
-constexpr std::int64_t class_tokens = 1;
+/// Every slide has a class token, and its tiles lie on a grid.
+EncoderStackConfig stack_of(const SlideEncoderConfig& config) {
+  return {config.transformer, "coords", static_cast<double>(config.cell), /*class_token=*/true};
+}
 
 template <typename Fields>
 void describe(Fields& field, SlideEncoderConfig& config) {
@@ -52,27 +52,21 @@ std::vector<Field> fields_of(const SlideEncoderConfig& config) {
 
 SlideEncoder::SlideEncoder(const SlideEncoderConfig& config, SequenceParallel& parallel,
                            const at::TensorOptions& parameter_options, std::uint64_t seed)
-    : config_(config), parallel_(parallel), parameters_(parameter_options, seed) {
+    : config_(config), parameters_(parameter_options, seed) {
   constexpr double epsilon = 1e-6;
   const std::int64_t width = config.transformer.width;
-  cls_token_ = parameters_.add("cls_token", {1, 1, width}, normal(0.02));
   patch_embed_ = std::make_unique<Linear>(parameters_, "patch_embed.proj", config.channels, width);
-  transformer_ = std::make_unique<Transformer>(parameters_, config.transformer, parallel, /*causal=*/false, "encoder.");
+  stack_ = std::make_unique<EncoderStack>(parameters_, stack_of(config), parallel, "encoder.");
   norm_ = std::make_unique<LayerNorm>(parameters_, "norm", width, epsilon);
   if (config.head.labels()) head_ = std::make_unique<LabelHead>(parameters_, "head", width, config.head);
   parameters_.flatten();
 }
 
 SlideEmbedding SlideEncoder::embed(const Batch& batch, const Pass& pass) const {
-  const auto cells = grid_encoding(batch.at("coords"), static_cast<double>(config_.cell), config_.transformer.width);
-  auto x = (*patch_embed_)(batch.at("tiles").to(pass.dtype)) + cells.to(pass.dtype);
-  x = with_class_token(x, cls_token_, batch.shard);
-
-  const auto pooled = [&](const at::Tensor& rows) {
-    return (*norm_)(pool(rows, config_.pooling, class_tokens, batch, parallel_));
-  };
+  const auto x = stack_->enter((*patch_embed_)(batch.at("tiles").to(pass.dtype)), batch);
+  const auto pooled = [&](const at::Tensor& rows) { return (*norm_)(stack_->pooled(rows, config_.pooling, batch)); };
   std::vector<at::Tensor> all;  // pooled at once, so that no layer's activations are kept for it
-  const auto last = (*transformer_)(x, batch, pass, [&](const at::Tensor& rows) { all.push_back(pooled(rows)); });
+  const auto last = (*stack_)(x, batch, pass, [&](const at::Tensor& rows) { all.push_back(pooled(rows)); });
   return {at::stack(all, 1), pooled(last)};
 }
 
@@ -88,17 +82,19 @@ std::map<std::string, at::Tensor> SlideEncoder::outputs(const Batch& batch, cons
 
 ModelSpecification specify_slide_encoder(ConfigReader reader) {
   const SlideEncoderConfig config = read(reader);
-  return {
-      .json = to_json(config),
-      .fields = fields_of(config),
-      .prefix = class_tokens,
-      .trainable = config.head.labels(),
-      .equal_lengths = config.transformer.compatibility == Compatibility::Torchscale,
-      .metrics = config.head.metrics(),
-      .warning = [config](std::int64_t length) { return coverage_warning(config.transformer, length + class_tokens); },
-      .build = [config](
-                   SequenceParallel& parallel, const at::TensorOptions& options,
-                   std::uint64_t seed) { return std::make_unique<SlideEncoder>(config, parallel, options, seed); }};
+  return {.json = to_json(config),
+          .fields = fields_of(config),
+          .prefix = stack_of(config).prefix(),
+          .trainable = config.head.labels(),
+          .equal_lengths = config.transformer.compatibility == Compatibility::Torchscale,
+          .metrics = config.head.metrics(),
+          .warning =
+              [config](std::int64_t length) {
+                return coverage_warning(config.transformer, length + stack_of(config).prefix());
+              },
+          .build = [config](
+                       SequenceParallel& parallel, const at::TensorOptions& options,
+                       std::uint64_t seed) { return std::make_unique<SlideEncoder>(config, parallel, options, seed); }};
 }
 
 }  // namespace longnet

@@ -4,9 +4,9 @@
 #include <memory>
 
 #include "core/configuration/config_section.h"
+#include "models/encoder_stack.h"
 #include "models/head.h"
 #include "models/model.h"
-#include "models/transformer.h"
 
 namespace longnet {
 
@@ -42,11 +42,10 @@ class SlideEncoder : public Model {
 
  private:
   SlideEncoderConfig config_;
-  SequenceParallel& parallel_;
   ParameterSet parameters_;
   at::Tensor cls_token_;  // (1, 1, C)
   std::unique_ptr<Linear> patch_embed_;
-  std::unique_ptr<Transformer> transformer_;
+  std::unique_ptr<EncoderStack> stack_;
   std::unique_ptr<LayerNorm> norm_;
   std::unique_ptr<LabelHead> head_;
 };

@@ -150,8 +150,8 @@ TEST_F(Torchscale, Encoders) {
     SCOPED_TRACE(path.string());
     const SafetensorsFile file(path);
     EncoderConfig config{.embed_frames = false,
-                         .transformer = stack(Json::parse(file.metadata().at("config")), "encoder")};
-    config.channels = config.transformer.width;
+                         .stack = {.transformer = stack(Json::parse(file.metadata().at("config")), "encoder")}};
+    config.channels = config.stack.transformer.width;
     Encoder encoder(config, parallel, at::kDouble, 1);
     load(encoder.parameters(), file);
     const auto input = file.read("input.token_embeddings");
