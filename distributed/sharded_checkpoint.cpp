@@ -185,7 +185,7 @@ CheckpointList look_into(const fs::path& folder) {
 void remove_old_checkpoints(const fs::path& folder, std::int64_t step, std::int64_t keep) {
   std::int64_t kept = 0;
   for (const fs::path& path : look_into(folder).checkpoints) {
-    if (*step_of_name(path, "step-") <= step && ++kept > keep) fs::remove_all(path);
+    if (step_of_name(path, "step-").value_or(0) <= step && ++kept > keep) fs::remove_all(path);
   }
 }
 
@@ -320,10 +320,11 @@ CheckpointList list_checkpoints(Communicator& world, const fs::path& folder) {
     if (world.rank() == 0) as_checkpoint_error(folder, [&] { list = look_into(folder); });
   });
   const auto share = [&](auto& entries) {
-    std::vector<std::string> texts;
-    for (const auto& entry : entries) texts.emplace_back(entry);
+    const std::vector<std::string> texts(entries.begin(), entries.end());
     entries.clear();
-    for (const auto& text : Json::parse(broadcast_text(world, Json(texts).dump(), 0))) {
+    const Json shared = Json::parse(broadcast_text(world, Json(texts).dump(), 0));
+    entries.reserve(shared.size());
+    for (const auto& text : shared) {
       entries.emplace_back(text.template get<std::string>());
     }
   };

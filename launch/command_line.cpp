@@ -169,7 +169,7 @@ void add(CLI::App& app, Options& options, const OnFailure& on_failure, Request& 
 
 }  // namespace
 
-Request parse_command_line(int argc, char** argv, OnFailure on_failure) {
+Request parse_command_line(int argc, char** argv, const OnFailure& on_failure) {
   const auto line = std::make_shared<CommandLine>();
   CLI::App& app = line->app;
   app.require_subcommand(1);

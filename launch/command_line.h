@@ -20,6 +20,6 @@ struct Request {
 };
 
 /// Understands the command line. Throws ConfigError for a mistake. `on_failure`: see JobOptions.
-Request parse_command_line(int argc, char** argv, std::function<void(const CommunicationError&)> on_failure);
+Request parse_command_line(int argc, char** argv, const std::function<void(const CommunicationError&)>& on_failure);
 
 }  // namespace longnet

@@ -116,6 +116,7 @@ nlohmann::ordered_json to_json(MultimodalConfig config) {
 
 std::vector<Field> fields_of(const MultimodalConfig& config) {
   std::vector<Field> fields;
+  fields.reserve(config.modalities.size() + 1);
   for (const ModalityConfig& modality : config.modalities) {
     fields.push_back({.name = modality.name,
                       .kind = modality.has_frames() ? Field::Kind::Frames : Field::Kind::Tokens,

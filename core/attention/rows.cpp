@@ -41,8 +41,9 @@ std::vector<HeadRun> head_runs(const Sides& sides, std::int64_t heads, std::int6
     for (std::int64_t head = start; head < heads; head += step) {
       if (open && sides.continues(runs.back(), head)) {
         ++runs.back().count;
-      } else if ((open = !sides.empty(head))) {
-        runs.push_back({head, 1, step});
+      } else {
+        open = !sides.empty(head);
+        if (open) runs.push_back({head, 1, step});
       }
     }
   }

@@ -158,6 +158,7 @@ const SafetensorsFile::Entry& SafetensorsFile::entry(const std::string& name) co
 
 std::vector<std::string> SafetensorsFile::names() const {
   std::vector<std::string> names;
+  names.reserve(entries_.size());
   for (const auto& [name, entry] : entries_) names.push_back(name);
   return names;
 }
@@ -172,7 +173,8 @@ at::ScalarType SafetensorsFile::dtype(const std::string& name) const {
   return *type;
 }
 
-at::Tensor SafetensorsFile::read(const std::string& name, std::vector<std::int64_t> shape, std::uint64_t begin) const {
+at::Tensor SafetensorsFile::read(const std::string& name, const std::vector<std::int64_t>& shape,
+                                 std::uint64_t begin) const {
   auto tensor = at::empty(shape, dtype(name));
   const InputFile file(path_);
   if (file.size() != size_) throw DataError(path_.string() + ": its size has changed since it was opened");
@@ -193,7 +195,7 @@ at::Tensor SafetensorsFile::read_rows(const std::string& name, std::int64_t begi
   shape[0] = end - begin;
   const std::uint64_t row_bytes =
       found.shape[0] == 0 ? 0 : (found.end - found.begin) / static_cast<std::uint64_t>(found.shape[0]);
-  return read(name, std::move(shape), found.begin + static_cast<std::uint64_t>(begin) * row_bytes);
+  return read(name, shape, found.begin + static_cast<std::uint64_t>(begin) * row_bytes);
 }
 
 FileDigest write_safetensors(const std::filesystem::path& path, const std::vector<NamedTensor>& tensors,

@@ -56,7 +56,7 @@ class SafetensorsFile {
   void add(const std::string& name, Entry entry);
   void require_tiles(std::uint64_t data_begin) const;
   const Entry& entry(const std::string& name) const;
-  at::Tensor read(const std::string& name, std::vector<std::int64_t> shape, std::uint64_t begin) const;
+  at::Tensor read(const std::string& name, const std::vector<std::int64_t>& shape, std::uint64_t begin) const;
   [[noreturn]] void fail(const std::string& what) const;
 
   std::filesystem::path path_;

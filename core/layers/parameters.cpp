@@ -32,6 +32,7 @@ at::Tensor ParameterSet::add(const std::string& name, const std::vector<std::int
 void ParameterSet::flatten() {
   if (values_.defined()) throw Error("flatten() is called twice");
   std::vector<at::Tensor> flat;
+  flat.reserve(list_.size());
   for (const Parameter& parameter : list_) flat.push_back(parameter.value.detach().flatten());
   values_ = at::cat(flat);
   gradients_ = at::zeros_like(values_);

@@ -1,6 +1,7 @@
 #include "launch/training/configuration_change.h"
 
 #include <algorithm>
+#include <sstream>
 
 #include "core/error.h"
 
@@ -25,6 +26,20 @@ void compare(const std::string& path, const Json& before, const Json& now, std::
 
 std::string shown(const Json& value) {
   return value.is_null() ? "none" : value.dump();
+}
+
+[[noreturn]] void refuse_unless_allowed(const ConfigurationChange& change, const std::string& checkpoint) {
+  std::ostringstream text;
+  if (change.key == "data") {
+    text << "the data are not those of ";
+  } else {
+    text << change.key << " is " << shown(change.now) << ", not " << shown(change.before) << " as in ";
+  }
+  text << checkpoint << ": "
+       << (change.effect == KeyEffect::Tokens ? "tokens may not mean the same"
+                                              : "samples would come twice or not at all")
+       << "; --allow-change " << change.key << " goes on all the same";
+  throw ConfigError(text.str());
 }
 
 bool is_dropout(const std::string& key) {
@@ -72,12 +87,7 @@ void require_compatible(const std::vector<ConfigurationChange>& changes, const s
       throw ConfigError(change.key + " is " + shown(change.now) + ", but the weights of " + checkpoint +
                         " were trained with " + shown(change.before) + "; set it back, or train anew (--set run=...)");
     }
-    const std::string what =
-        change.key == "data" ? "the data are not those of "
-                             : change.key + " is " + shown(change.now) + ", not " + shown(change.before) + " as in ";
-    const std::string why =
-        change.effect == KeyEffect::Tokens ? "tokens may not mean the same" : "samples would come twice or not at all";
-    throw ConfigError(what + checkpoint + ": " + why + "; --allow-change " + change.key + " goes on all the same");
+    refuse_unless_allowed(change, checkpoint);
   }
 }
 

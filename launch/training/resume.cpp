@@ -29,8 +29,9 @@ std::vector<ConfigurationChange> changes_since(const CheckpointSummary& checkpoi
   auto changes = changes_between(checkpoint.config, job.resolved);
   const auto now = digests(job.data);
   if (!checkpoint.data.is_object() || !now.is_object() || checkpoint.progress.samples == 0) return changes;
-  if (checkpoint.data.value("train", "") != now["train"]) {
-    changes.push_back({"data", checkpoint.data["train"], now["train"], KeyEffect::SampleOrder});
+  if (checkpoint.data.value("train", nlohmann::ordered_json()) != now["train"]) {
+    changes.push_back(
+        {"data", checkpoint.data.value("train", nlohmann::ordered_json()), now["train"], KeyEffect::SampleOrder});
   }
   return changes;
 }

@@ -1,0 +1,40 @@
+// Signals as wishes. What a second interrupt does is tested on the program: it ends the process.
+
+#include "launch/job/signals.h"
+
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <thread>
+
+namespace longnet {
+namespace {
+
+/// Whether a wish is seen within some seconds.
+bool sees_a_wish(SignalWatch& signals) {
+  for (int attempt = 0; attempt < 1000; ++attempt) {
+    if (signals.requested()) return true;
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  }
+  return false;
+}
+
+TEST(SignalWatch, TurnsEachSignalIntoOneWish) {
+  SignalWatch signals;
+  EXPECT_FALSE(signals.requested());
+  for (const int signal : {SIGUSR1, SIGTERM, SIGINT}) {
+    ::kill(::getpid(), signal);
+    EXPECT_TRUE(sees_a_wish(signals)) << signal;
+    EXPECT_FALSE(signals.requested()) << "it is told once";
+  }
+}
+
+TEST(SignalWatch, HoldsASignalOfAnyThread) {
+  SignalWatch signals;
+  std::thread([] { ::kill(::getpid(), SIGUSR1); }).join();
+  EXPECT_TRUE(sees_a_wish(signals));
+}
+
+}  // namespace
+}  // namespace longnet
