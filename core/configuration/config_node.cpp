@@ -35,7 +35,8 @@ class Converter {
         result.kind = ConfigNode::Kind::Map;
         for (const auto& entry : node) add_entry(result, entry.first, entry.second);
         break;
-      default:
+      case YAML::NodeType::Null:
+      case YAML::NodeType::Undefined:
         break;
     }
     return result;

@@ -1,5 +1,6 @@
 #include <ATen/ATen.h>
 #include <ATen/CPUGeneratorImpl.h>
+#include <ATen/Parallel.h>
 
 #include <charconv>
 #include <cstdio>
@@ -73,6 +74,10 @@ int generate(std::unique_ptr<Communicator> world, const GenerateOptions& options
   Job job = start_job(std::move(world), job_options);
   auto* decoder = dynamic_cast<Decoder*>(job.model.get());
   if (decoder == nullptr) throw AgreedError(ConfigError("generate needs a model of type decoder"));
+
+  // A token of a small model is too little work to share: threads would wait for each other all the time.
+  constexpr std::int64_t small_model = 30'000'000;
+  if (!job.configuration.parallel.threads && decoder->parameters().count() < small_model) at::set_num_threads(1);
 
   const DataType type = job.configuration.data.type;
   std::vector<std::int64_t> prompt;

@@ -1,6 +1,9 @@
 #include <ATen/ATen.h>
+#include <unistd.h>
 
+#include <cerrno>
 #include <chrono>
+#include <cstring>
 #include <memory>
 #include <optional>
 #include <sstream>
@@ -35,10 +38,18 @@ void check_batch(const TrainingConfig& training, std::int64_t data_ranks) {
                     std::to_string(training.micro_batch_size));
 }
 
+/// Refuses a run folder that can never be written, before any work is done for it. A disk that is full may change.
 Log open_log(const fs::path& run) {
   std::error_code error;
-  fs::create_directories(run, error);
-  if (error) throw ConfigError("run: " + run.string() + " cannot be created: " + error.message());
+  const fs::path checkpoints = checkpoint_folder(run.string());
+  fs::create_directories(checkpoints, error);
+  if (error && error != std::errc::no_space_on_device) {
+    throw ConfigError("run: " + run.string() + " cannot be created: " + error.message());
+  }
+  for (const fs::path& folder : {run, checkpoints}) {
+    if (::access(folder.c_str(), W_OK) == 0 || errno == ENOENT) continue;
+    throw ConfigError("run: " + folder.string() + " cannot be written: " + std::strerror(errno));
+  }
   return Log(run / "log.txt");
 }
 

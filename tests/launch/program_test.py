@@ -370,6 +370,13 @@ class Program(ProgramTest):
         self.assertIn("metrics.jsonl: can be written again", output)
         self.assertIn("step 3000/3000", (disk / "run/log.txt").read_text())
 
+    def test_a_run_folder_that_can_never_be_written_is_refused_at_once(self):
+        (self.folder / "file").write_text("")
+        self.expect_config_error(2, "cannot be created: Not a directory", f"run={self.folder}/file/run")
+        disk = self.on_a_small_disk("1m")
+        subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
+        self.expect_config_error(2, "Read-only file system", f"run={disk}/run")
+
     def test_results_that_cannot_be_written_are_no_success(self):
         self.train(1)
         for command in (["eval", self.config, "--contexts", "64"], ["generate", self.config, "--prompt", "x"], ["--help"]):

@@ -148,6 +148,28 @@ TEST(Pickle, NeverReadsBeyondItsEnd) {
   EXPECT_THROW(read("\x80\x02u."), DataError);
 }
 
+/// What is beside the weights need not be understood: long numbers, tensors of types that are not read.
+TEST(Pickle, NamesWhatItDoesNotRead) {
+  const auto storage = [](at::ScalarType type, const std::string&, std::int64_t count) {
+    return at::ones({count}, type);
+  };
+  const auto read = [&](const std::string& text) {
+    return read_pickle(std::as_bytes(std::span(text.data(), text.size())), storage);
+  };
+  const std::string long_number = "\x80\x02\x8a\x09" + std::string("\xff\xff\xff\xff\xff\xff\xff\xff\0", 9) + ".";
+  EXPECT_NE(read(long_number).get<PickleName>(), nullptr) << "2^64 - 1, a random seed";
+  const auto tensor_of = [](const std::string& type) {
+    return "\x80\x02"
+           "ctorch._utils\n_rebuild_tensor_v2\n((X\x07" +
+           std::string("\0\0\0storage", 10) + "ctorch\n" + type + "\nX\x01" + std::string("\0\0\0", 3) + "0X\x03" +
+           std::string("\0\0\0cpuK\x06tQK\0", 12) + "K\x06\x85K\x01\x85\x89" + "ccollections\nOrderedDict\n)RtR.";
+  };
+  EXPECT_EQ(read(tensor_of("CharStorage")).get<at::Tensor>()->scalar_type(), at::kChar);
+  const auto unread = read(tensor_of("ComplexFloatStorage"));
+  ASSERT_NE(unread.get<PickleUnread>(), nullptr);
+  EXPECT_EQ(unread.get<PickleUnread>()->type, "torch.ComplexFloatStorage");
+}
+
 TEST(GreyImage, IsAPng) {
   const test::TemporaryFolder folder;
   const auto path = folder.path() / "image.png";
