@@ -18,6 +18,7 @@
 #include "core/training/clipping.h"
 #include "distributed/mpi/mpi_communicator.h"
 #include "distributed/nccl/nccl_communicator.h"
+#include "launch/training/resume.h"
 #include "launch/training/training_step.h"
 #include "tests/device.h"
 #include "tests/temporary_folder.h"
