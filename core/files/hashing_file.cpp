@@ -89,7 +89,7 @@ std::string fingerprint(const std::filesystem::path& path) {
       file.read(offset, std::span(sampled).subspan(number * block, block));
     }
   }
-  return path.filename().string() + " " + std::to_string(file.size()) + " " + digest_of(sampled).xxh3_128 + "\n";
+  return std::to_string(file.size()) + " " + digest_of(sampled).xxh3_128 + "\n";
 }
 
 void synchronize_folder(const std::filesystem::path& folder) {

@@ -47,7 +47,7 @@ FileDigest digest_of(std::span<const std::byte> data);
 /// Of a whole file, read piece by piece.
 FileDigest digest_of(const InputFile& file);
 
-/// A line that differs when the file differs: name, size, and a digest of its beginning, its end and blocks between.
+/// A line that differs when the content differs: size, and a digest of its beginning, its end and blocks between.
 std::string fingerprint(const std::filesystem::path& path);
 
 /// Puts the entries of a folder on the disk: what was created, renamed or removed in it.
