@@ -1,35 +1,31 @@
 #include "distributed/sharded_checkpoint.h"
 
 #include <ATen/ATen.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <array>
-#include <charconv>
 #include <cstdio>
-#include <limits>
 #include <map>
-#include <optional>
+#include <random>
+#include <set>
+#include <span>
 
 #include "core/error.h"
+#include "core/files/hashing_file.h"
 #include "core/files/safetensors.h"
 #include "core/range.h"
 #include "distributed/agreement.h"
+#include "distributed/checkpoint_folder.h"
 
 namespace longnet {
 namespace {
 
 namespace fs = std::filesystem;
-using Json = nlohmann::ordered_json;
-
-std::string numbered(const char* format, long long first, long long second = 0) {
-  std::array<char, 64> text;
-  std::snprintf(text.data(), text.size(), format, first, second);
-  return text.data();
-}
 
 std::string shard_name(int rank, int ranks) {
-  return numbered("shard-%05lld-of-%05lld.safetensors", rank, ranks);
+  std::array<char, 64> text;
+  std::snprintf(text.data(), text.size(), "shard-%05d-of-%05d.safetensors", rank, ranks);
+  return text.data();
 }
 
 /// A flat range of one parameter that one rank stores.
@@ -75,22 +71,21 @@ FileDigest write_shard(const fs::path& path, const std::vector<Parameter>& param
   return write_safetensors(path, tensors);
 }
 
-Json tensor_index(const std::vector<Parameter>& parameters, const std::vector<FlatState>& states, int ranks) {
-  Json index = Json::object();
-  for (const FlatState& state : states) {
-    for (int rank = 0; rank < ranks; ++rank) {
-      for (const StoredRange& range : stored_ranges(parameters, rank, ranks)) {
-        Json& entry = index[state.prefix + range.parameter->name];
-        entry["dtype"] = safetensors_dtype(state.flat.scalar_type());
-        entry["shape"] = range.parameter->value.sizes().vec();
-        entry["ranges"].push_back({{"file", shard_name(rank, ranks)},
-                                   {"key", range.key(state.prefix)},
-                                   {"begin", range.within.begin},
-                                   {"end", range.within.end}});
+/// Where all ranks' shards hold the states.
+std::map<std::string, StoredTensor> stored_tensors(const std::vector<Parameter>& parameters,
+                                                   const std::vector<FlatState>& states, int ranks) {
+  std::map<std::string, StoredTensor> tensors;
+  for (int rank = 0; rank < ranks; ++rank) {
+    for (const StoredRange& range : stored_ranges(parameters, rank, ranks)) {
+      for (const FlatState& state : states) {
+        StoredTensor& tensor = tensors[state.prefix + range.parameter->name];
+        tensor.dtype = state.flat.scalar_type();
+        tensor.shape = range.parameter->value.sizes().vec();
+        tensor.parts.push_back({shard_name(rank, ranks), range.key(state.prefix), range.within});
       }
     }
   }
-  return index;
+  return tensors;
 }
 
 /// The digests of all ranks' shards, in rank order.
@@ -109,155 +104,109 @@ std::vector<FileDigest> gather_digests(Communicator& world, const FileDigest& mi
   return digests;
 }
 
-Json read_manifest(const fs::path& checkpoint) {
-  const fs::path path = checkpoint / "manifest.json";
-  if (!fs::exists(path)) throw CheckpointError(checkpoint.string() + ": no manifest.json of a longnet checkpoint");
-  const InputFile file(path);
-  const Json manifest =
-      Json::parse(file.beginning(static_cast<std::size_t>(file.size())), nullptr, /*allow_exceptions=*/false);
-  const bool ours = manifest.is_object() && manifest.value("format", Json()) == "longnet-checkpoint";
-  if (!ours) throw CheckpointError(path.string() + ": is damaged, or not a manifest of longnet");
-  if (manifest.value("version", Json()) != 1) {
-    throw CheckpointError(path.string() + ": has the version " + manifest.value("version", Json()).dump() + ", not 1");
-  }
-  return manifest;
+/// A name that no other run has, in this or another container.
+std::string run_name(Communicator& world) {
+  std::random_device random;
+  return broadcast_text(world, std::to_string((std::uint64_t{random()} << 32U) | random()), 0);
 }
 
-std::int64_t whole_number(const Json& manifest, const char* key) {
-  const Json& value = manifest.at(key);
-  if (!value.is_number_unsigned() ||
-      value.get<std::uint64_t>() > std::uint64_t{std::numeric_limits<std::int64_t>::max()}) {
-    throw CheckpointError(std::string("the manifest's ") + key + " is " + value.dump() + ", no count");
-  }
-  return value.get<std::int64_t>();
-}
-
-TrainingProgress progress_of(const Json& manifest) {
-  TrainingProgress progress{whole_number(manifest, "step"), whole_number(manifest, "tokens"),
-                            whole_number(manifest, "samples"), 0};
-  // Before it was counted, skipped steps counted, too.
-  progress.updates = manifest.contains("updates") ? whole_number(manifest, "updates") : progress.step;
-  return progress;
-}
-
-/// The step that a folder's name tells, behind `prefix`.
-std::optional<std::int64_t> step_of_name(const fs::path& path, const std::string& prefix) {
-  const std::string name = path.filename().string();
-  constexpr std::size_t fewest_digits = 8;
-  if (!name.starts_with(prefix) || name.size() < prefix.size() + fewest_digits) return {};
-  std::int64_t step = 0;
-  const auto [end, error] = std::from_chars(name.data() + prefix.size(), name.data() + name.size(), step);
-  if (error != std::errc() || end != name.data() + name.size()) return {};
-  return step;
-}
-
-constexpr const char* abandoned = "abandoned-";
-
-/// Looks at a folder, without its manifests: the steps of what is named as a checkpoint, highest first.
-std::vector<std::pair<std::int64_t, fs::path>> numbered_folders(const fs::path& folder) {
-  std::vector<std::pair<std::int64_t, fs::path>> found;
-  if (!fs::exists(folder)) return found;
-  for (const auto& entry : fs::directory_iterator(folder)) {
-    if (const auto step = step_of_name(entry.path(), "step-")) found.emplace_back(*step, entry.path());
-  }
-  std::sort(found.rbegin(), found.rend());
-  return found;
-}
-
-CheckpointList look_into(const fs::path& folder) {
-  CheckpointList list;
-  for (const auto& [step, path] : numbered_folders(folder)) {
-    try {
-      read_manifest(path);
-      list.checkpoints.push_back(path);
-    } catch (const Error& error) {
-      list.passed_over.emplace_back(error.what());
-    }
-  }
-  if (!fs::exists(folder)) return list;
-  for (const auto& entry : fs::directory_iterator(folder)) {
-    if (entry.path().filename().string().starts_with(abandoned)) list.set_aside.push_back(entry.path());
-  }
-  return list;
-}
-
-/// Keeps the checkpoint of `step` and the newest before it, `keep` in all.
-void remove_old_checkpoints(const fs::path& folder, std::int64_t step, std::int64_t keep) {
-  std::int64_t kept = 0;
-  for (const fs::path& path : look_into(folder).checkpoints) {
-    if (step_of_name(path, "step-").value_or(0) <= step && ++kept > keep) fs::remove_all(path);
-  }
+/// Rank 0 reads the manifest, all get the same.
+Manifest shared_manifest(Communicator& world, const fs::path& checkpoint) {
+  std::string text;
+  agree_on_files(world, [&] {
+    if (world.rank() == 0) text = read_manifest(checkpoint);
+  });
+  return parse_manifest(broadcast_text(world, text, 0));
 }
 
 /// Compares this rank's share of the files with the manifest.
-void verify_files(const fs::path& checkpoint, const Json& manifest, int rank, int ranks) {
+void verify_files(const fs::path& checkpoint, const Manifest& manifest, int rank, int ranks) {
   int number = 0;
-  for (const auto& [name, digest] : manifest.at("files").items()) {
+  for (const auto& [name, expected] : manifest.files) {
     if (number++ % ranks != rank) continue;
-    const FileDigest expected{digest.at("bytes"), digest.at("xxh3_128")};
-    if (digest_of(InputFile(checkpoint / name)) != expected) {
-      throw CheckpointError((checkpoint / name).string() + ": damaged, its content is not what the manifest says");
+    const InputFile file(checkpoint / name);
+    if (file.size() != expected.bytes || digest_of(file) != expected) {
+      throw CheckpointError(file.path().string() + ": damaged, its content is not what the manifest says");
     }
+  }
+}
+
+/// Throws unless every tensor of the model is in the checkpoint, with its shape and dtype, and none is left over.
+void require_fitting(const fs::path& checkpoint, const Manifest& manifest, const std::vector<Parameter>& parameters,
+                     const std::vector<FlatState>& states, const std::string& unwanted) {
+  std::set<std::string> wanted;
+  for (const FlatState& state : states) {
+    for (const Parameter& parameter : parameters) {
+      const std::string name = *wanted.insert(state.prefix + parameter.name).first;
+      const std::string where = checkpoint.string() + ": the tensor " + name;
+      const auto found = manifest.tensors.find(name);
+      if (found == manifest.tensors.end()) {
+        throw CheckpointError(where + " is missing; the checkpoint belongs to another model");
+      }
+      const at::IntArrayRef stored = found->second.shape, needed = parameter.value.sizes();
+      if (stored != needed) {
+        throw CheckpointError(c10::str(where, " has the shape ", stored, ", but the model's is ", needed));
+      }
+      if (found->second.dtype == state.flat.scalar_type()) continue;
+      throw ConfigError(where + " is " + safetensors_dtype(found->second.dtype) + ", but the model's is " +
+                        safetensors_dtype(state.flat.scalar_type()) + ": set training.precision as it was");
+    }
+  }
+  for (const auto& [name, tensor] : manifest.tensors) {
+    if (wanted.contains(name) || (!unwanted.empty() && name.starts_with(unwanted))) continue;
+    throw CheckpointError(checkpoint.string() + ": the tensor " + name +
+                          " has no place; the checkpoint belongs to another model");
   }
 }
 
 /// Copies one stored tensor into its place of a flat tensor.
-void read_tensor(const fs::path& checkpoint, const Json& manifest, const std::string& name, const at::Tensor& into,
-                 at::IntArrayRef shape, std::map<std::string, SafetensorsFile>& files) {
-  const auto fail = [&](const std::string& what) {
-    throw CheckpointError(checkpoint.string() + ": the tensor " + name + " " + what);
-  };
-  const auto& tensors = manifest.at("tensors");
-  if (!tensors.contains(name)) fail("is missing; the checkpoint belongs to another model");
-  const Json& entry = tensors.at(name);
-  if (entry.at("shape").get<std::vector<std::int64_t>>() != shape.vec()) {
-    fail("has the shape " + entry.at("shape").dump() + ", but the model's is " + Json(shape.vec()).dump());
+void read_tensor(const fs::path& checkpoint, const StoredTensor& tensor, const at::Tensor& into,
+                 std::map<std::string, SafetensorsFile>& files) {
+  for (const StoredPart& part : tensor.parts) {
+    const fs::path path = checkpoint / part.file;
+    const SafetensorsFile& file = files.try_emplace(part.file, path).first->second;
+    const auto values = file.read(part.key).flatten();
+    if (values.numel() != part.range.size() || values.scalar_type() != tensor.dtype) {
+      throw CheckpointError(path.string() + ": " + part.key + " is not what the manifest says");
+    }
+    into.slice(0, part.range.begin, part.range.end).copy_(values);
   }
-  if (scalar_type(entry.at("dtype")) != into.scalar_type()) {
-    fail("is " + entry.at("dtype").dump() + ", but the model's is \"" + safetensors_dtype(into.scalar_type()) +
-         "\": set training.precision as it was");
-  }
-  std::int64_t covered = 0;
-  for (const Json& range : entry.at("ranges")) {
-    const std::string file = range.at("file");
-    const auto found = files.try_emplace(file, checkpoint / file).first;
-    const std::int64_t begin = range.at("begin"), end = range.at("end");
-    const auto part = found->second.read(range.at("key")).flatten();
-    if (begin != covered || part.numel() != end - begin || end > into.numel())
-      fail("has ranges that do not fit together");
-    into.slice(0, begin, end).copy_(part);
-    covered = end;
-  }
-  if (covered != into.numel()) fail("is not complete");
 }
 
-void read_states(const fs::path& checkpoint, const Json& manifest, const std::vector<Parameter>& parameters,
+void read_states(const fs::path& checkpoint, const Manifest& manifest, const std::vector<Parameter>& parameters,
                  const std::vector<FlatState>& states) {
   std::map<std::string, SafetensorsFile> files;
   for (const FlatState& state : states) {
     std::int64_t begin = 0;
     for (const Parameter& parameter : parameters) {
       const std::int64_t end = begin + parameter.value.numel();
-      read_tensor(checkpoint, manifest, state.prefix + parameter.name, state.flat.slice(0, begin, end),
-                  parameter.value.sizes(), files);
+      read_tensor(checkpoint, manifest.tensors.at(state.prefix + parameter.name), state.flat.slice(0, begin, end),
+                  files);
       begin = end;
     }
   }
 }
 
-/// Runs `work`; what goes wrong with files and JSON inside is a CheckpointError.
-void as_checkpoint_error(const fs::path& checkpoint, const auto& work) {
-  try {
-    work();
-  } catch (const CheckpointError&) {
-    throw;
-  } catch (const Json::exception& error) {
-    throw CheckpointError(checkpoint.string() + ": the manifest cannot be used: " + error.what());
-  } catch (const Error& error) {  // of a file, which it names
-    throw CheckpointError(error.what());
-  } catch (const fs::filesystem_error& error) {
-    throw CheckpointError(error.path1().string() + ": " + error.code().message());
+/// What this rank has read.
+std::string digest_of(const std::vector<FlatState>& states) {
+  std::string digests;
+  for (const FlatState& state : states) {
+    const auto flat = state.flat.to(at::kCPU).contiguous();
+    digests +=
+        longnet::digest_of(std::span(static_cast<const std::byte*>(flat.const_data_ptr()), flat.nbytes())).xxh3_128;
   }
+  return digests;
+}
+
+/// Throws unless all ranks have read the same.
+void compare_states(Communicator& world, const fs::path& checkpoint, const std::vector<FlatState>& states) {
+  const auto digests = gather_text(world, digest_of(states));
+  const auto other =
+      std::find_if(digests.begin(), digests.end(), [&](const auto& digest) { return digest != digests[0]; });
+  if (other == digests.end()) return;
+  throw AgreedError(
+      CheckpointError(checkpoint.string() + ": ranks 0 and " + std::to_string(other - digests.begin()) +
+                      " have read different values of it; their file systems do not show the same files"));
 }
 
 }  // namespace
@@ -265,130 +214,46 @@ void as_checkpoint_error(const fs::path& checkpoint, const auto& work) {
 void save_checkpoint(Communicator& world, const fs::path& folder, const TrainingProgress& progress,
                      const CheckpointNotes& notes, const std::vector<Parameter>& parameters,
                      const std::vector<FlatState>& states, std::int64_t keep) {
-  const std::string name = numbered("step-%08lld", progress.step);
-  auto run_id = at::full({1}, static_cast<std::int64_t>(::getpid()), at::kLong);
-  world.broadcast(run_id, 0)->wait();
-  const fs::path target = folder / name;
-  const fs::path partial = folder / (name + ".partial-" + std::to_string(run_id.item<std::int64_t>()));
+  const fs::path partial = folder / (checkpoint_name(progress.step) + ".partial-" + run_name(world));
   const bool first = world.rank() == 0;
-
-  agree(world, [&] {
-    if (first) as_checkpoint_error(target, [&] { fs::create_directories(partial); });
+  agree_on_files(world, [&] {
+    if (first) fs::create_directories(partial);
   });
   FileDigest mine{0, std::string(32, '0')};
-  agree(world, [&] {
-    as_checkpoint_error(target, [&] {
-      mine =
-          write_shard(partial / shard_name(world.rank(), world.size()), parameters, states, world.rank(), world.size());
-    });
+  agree_on_files(world, [&] {
+    mine =
+        write_shard(partial / shard_name(world.rank(), world.size()), parameters, states, world.rank(), world.size());
   });
   const auto digests = gather_digests(world, mine);
-  agree(world, [&] {
+  agree_on_files(world, [&] {
     if (!first) return;
-    as_checkpoint_error(target, [&] {
-      Json manifest{{"format", "longnet-checkpoint"},
-                    {"version", 1},
-                    {"step", progress.step},
-                    {"tokens", progress.tokens},
-                    {"samples", progress.samples},
-                    {"updates", progress.updates},
-                    {"seed", notes.seed},
-                    {"mesh", {{"data", notes.data_ranks}, {"sequence", notes.sequence_ranks}}},
-                    {"program", notes.program},
-                    {"config", notes.config},
-                    {"data", notes.data}};
-      for (int rank = 0; rank < world.size(); ++rank) {
-        const FileDigest& digest = digests[static_cast<std::size_t>(rank)];
-        manifest["files"][shard_name(rank, world.size())] = {{"bytes", digest.bytes}, {"xxh3_128", digest.xxh3_128}};
-      }
-      manifest["tensors"] = tensor_index(parameters, states, world.size());
-      HashingFile file(partial / "manifest.json");
-      file.write(manifest.dump(1) + "\n");
-      file.commit();
-      synchronize_folder(partial);
-      fs::remove_all(target);  // only an unusable or equal one can be there
-      fs::rename(partial, target);
-      synchronize_folder(folder);
-      remove_old_checkpoints(folder, progress.step, keep);
-    });
-  });
-}
-
-CheckpointList list_checkpoints(Communicator& world, const fs::path& folder) {
-  CheckpointList list;
-  agree(world, [&] {
-    if (world.rank() == 0) as_checkpoint_error(folder, [&] { list = look_into(folder); });
-  });
-  const auto share = [&](auto& entries) {
-    const std::vector<std::string> texts(entries.begin(), entries.end());
-    entries.clear();
-    const Json shared = Json::parse(broadcast_text(world, Json(texts).dump(), 0));
-    entries.reserve(shared.size());
-    for (const auto& text : shared) {
-      entries.emplace_back(text.template get<std::string>());
+    Manifest manifest{progress, notes, {}, stored_tensors(parameters, states, world.size())};
+    for (int rank = 0; rank < world.size(); ++rank) {
+      manifest.files.emplace(shard_name(rank, world.size()), digests[static_cast<std::size_t>(rank)]);
     }
-  };
-  share(list.checkpoints);
-  share(list.passed_over);
-  share(list.set_aside);
-  return list;
-}
-
-std::vector<fs::path> set_aside_after(Communicator& world, const fs::path& folder, std::int64_t step) {
-  std::vector<std::string> moved;
-  agree(world, [&] {
-    if (world.rank() != 0) return;
-    as_checkpoint_error(folder, [&] {
-      for (const auto& [number, path] : numbered_folders(folder)) {
-        if (number <= step) continue;
-        const fs::path name = folder / (abandoned + path.filename().string());
-        fs::path aside = name;
-        for (int copy = 2; fs::exists(aside); ++copy) aside = name.string() + "-" + std::to_string(copy);
-        fs::rename(path, aside);
-        moved.push_back(aside.string());
-      }
-      if (!moved.empty()) synchronize_folder(folder);
-    });
+    HashingFile file(partial / "manifest.json");
+    file.write(to_text(manifest));
+    file.commit();
+    synchronize_folder(partial);
+    publish_checkpoint(partial, folder, progress.step, keep);
   });
-  std::vector<fs::path> result;
-  for (const auto& text : Json::parse(broadcast_text(world, Json(moved).dump(), 0))) {
-    result.emplace_back(text.get<std::string>());
-  }
-  return result;
 }
 
 CheckpointSummary summarize_checkpoint(Communicator& world, const fs::path& path) {
-  std::string text;
-  agree(world, [&] {
-    if (world.rank() != 0) return;
-    as_checkpoint_error(path, [&] {
-      Json summary = read_manifest(path);
-      progress_of(summary);
-      for (const char* large : {"files", "tensors"}) summary.erase(large);
-      text = summary.dump();
-    });
-  });
-  const Json summary = Json::parse(broadcast_text(world, text, 0));
-  return {progress_of(summary), summary.value("config", Json()), summary.value("data", Json())};
+  const Manifest manifest = shared_manifest(world, path);
+  return {manifest.progress, manifest.notes};
 }
 
 TrainingProgress load_checkpoint(Communicator& world, const fs::path& path, const std::vector<Parameter>& parameters,
-                                 const std::vector<FlatState>& states) {
-  TrainingProgress progress;
-  Json manifest;
-  agree(world, [&] {
-    as_checkpoint_error(path, [&] {
-      manifest = read_manifest(path);
-      verify_files(path, manifest, world.rank(), world.size());
-    });
+                                 const std::vector<FlatState>& states, const std::string& unwanted) {
+  const Manifest manifest = shared_manifest(world, path);
+  agree_on_files(world, [&] {
+    require_fitting(path, manifest, parameters, states, unwanted);
+    verify_files(path, manifest, world.rank(), world.size());
   });
-  agree(world, [&] {
-    as_checkpoint_error(path, [&] {
-      progress = progress_of(manifest);
-      read_states(path, manifest, parameters, states);
-    });
-  });
-  return progress;
+  agree_on_files(world, [&] { read_states(path, manifest, parameters, states); });
+  compare_states(world, path, states);
+  return manifest.progress;
 }
 
 }  // namespace longnet

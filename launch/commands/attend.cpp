@@ -104,6 +104,7 @@ int attend(std::unique_ptr<Communicator> world, const AttendOptions& options) {
   Communicator& ranks = *job.mesh.world;
   agree(ranks, [&] { check(options, job); });
   restore_weights(job, options.checkpoint, options.allowed_changes);
+  print_warnings(job);
 
   const Dataset& data = *job.data.validation;
   const auto place = data.evaluation_sequence(options.sequence, job.configuration.data.sequence_length);

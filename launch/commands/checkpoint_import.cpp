@@ -8,6 +8,7 @@
 #include "core/error.h"
 #include "core/files/weights_file.h"
 #include "distributed/agreement.h"
+#include "distributed/checkpoint_folder.h"
 #include "launch/commands/commands.h"
 #include "launch/output/run_folder.h"
 #include "launch/training/resume.h"

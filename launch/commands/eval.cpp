@@ -122,6 +122,7 @@ int eval(std::unique_ptr<Communicator> world, const EvalOptions& options) {
   const auto contexts = options.contexts.empty() ? default_contexts(job.configuration.data) : options.contexts;
   agree(*job.mesh.world, [&] { check_contexts(job, contexts); });
   const auto checkpoint = restore_weights(job, options.checkpoint, options.allowed_changes);
+  print_warnings(job);
   const auto sequences = [&](std::int64_t context) {
     return options.tokens > 0 ? (options.tokens + context - 1) / context : std::numeric_limits<std::int64_t>::max();
   };

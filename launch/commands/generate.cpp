@@ -91,6 +91,7 @@ int generate(std::unique_ptr<Communicator> world, const GenerateOptions& options
     }
   });
   restore_weights(job, options.checkpoint, options.allowed_changes);
+  print_warnings(job);
 
   auto generator = at::detail::createCPUGenerator(options.seed);
   const SamplerSettings sampling{options.temperature, options.top_k, options.top_p};

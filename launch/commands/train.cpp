@@ -108,10 +108,10 @@ class Run {
         training_(begin_training(job)),
         progress_(log_, config_.training.steps, config_.logging.every_steps, first_ && on_terminal()) {
     describe_run(job_, log_);
-    const bool rolled_back = resume_training(training_, options.resume, options.allowed_changes, log_);
+    const MetricsBefore metrics = resume_training(training_, options.resume, options.allowed_changes, log_);
     if (first_) {
       folder_ = std::make_unique<RunFolder>(config_.run, job_.resolved, config_.logging.tensorboard,
-                                            training_.progress.step, rolled_back, log_);
+                                            training_.progress.step, metrics, log_);
     }
   }
 

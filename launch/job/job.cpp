@@ -1,6 +1,7 @@
 #include "launch/job/job.h"
 
 #include <chrono>
+#include <cstdio>
 #include <optional>
 
 #include "core/error.h"
@@ -94,6 +95,11 @@ Job start_job(std::unique_ptr<Communicator> world, const JobOptions& options) {
                            static_cast<std::uint64_t>(configuration.training.seed));
   return {std::move(configuration), resolved,         std::move(mesh),     std::move(data), std::move(parallel),
           std::move(model),         std::move(built), std::move(warnings), threads.count,   choice.device};
+}
+
+void print_warnings(const Job& job) {
+  if (!job.mesh.is_first()) return;
+  for (const std::string& warning : job.warnings) std::fprintf(stderr, "longnet: warning: %s\n", warning.c_str());
 }
 
 }  // namespace longnet

@@ -47,4 +47,7 @@ struct Job {
 /// whatever is wrong, on all ranks.
 Job start_job(std::unique_ptr<Communicator> world, const JobOptions& options);
 
+/// Prints the job's warnings on standard error, once: for commands that keep no log.
+void print_warnings(const Job& job);
+
 }  // namespace longnet

@@ -43,18 +43,37 @@ void cut_metrics(const fs::path& path, std::int64_t step, const Log& log) {
              " stay in it: " + error.message());
 }
 
-/// Puts metrics.jsonl aside and begins a new one with its lines up to `step`.
-void put_metrics_aside(const fs::path& path, std::int64_t step, const Log& log) {
-  std::error_code error;
-  if (end_of_lines(path, step) == fs::file_size(path, error) || error) return;
-  const fs::path name = path.parent_path() / ("metrics.abandoned-after-step-" + std::to_string(step));
+/// Gives metrics.jsonl a name that no later run takes; says so. Where that is not to be had, it stays.
+fs::path put_metrics_aside(const fs::path& path, const std::string& why, const Log& log) {
+  const fs::path name = path.parent_path() / ("metrics.abandoned" + why);
   fs::path aside = name.string() + ".jsonl";
   for (int number = 2; fs::exists(aside); ++number) aside = name.string() + "-" + std::to_string(number) + ".jsonl";
+  std::error_code error;
   fs::rename(path, aside, error);
-  if (!error) fs::copy_file(aside, path, error);
+  if (error) {
+    log.warn("warning: " + path.string() + ": still begins with the steps that were left: " + error.message());
+    return {};
+  }
   log.info("metrics of the steps that were left: " + aside.string());
-  if (error)
-    log.warn("warning: " + path.string() + ": begins after step " + std::to_string(step) + ": " + error.message());
+  return aside;
+}
+
+/// Leaves in metrics.jsonl what belongs to the training that goes on after `step`.
+void prepare_metrics(const fs::path& path, std::int64_t step, MetricsBefore before, const Log& log) {
+  std::error_code error;
+  const auto size = fs::file_size(path, error);
+  if (error || size == 0) return;  // there are none yet
+  if (before == MetricsBefore::OfAnotherBranch) {
+    put_metrics_aside(path, "", log);
+    return;
+  }
+  if (before == MetricsBefore::SameUpToHere && end_of_lines(path, step) < size) {
+    const fs::path aside = put_metrics_aside(path, "-after-step-" + std::to_string(step), log);
+    if (!aside.empty()) fs::copy_file(aside, path, error);
+    if (error) {
+      log.warn("warning: " + path.string() + ": begins after step " + std::to_string(step) + ": " + error.message());
+    }
+  }
   cut_metrics(path, step, log);
 }
 
@@ -76,14 +95,10 @@ void write_configuration(const fs::path& path, const nlohmann::ordered_json& res
 }  // namespace
 
 RunFolder::RunFolder(const fs::path& folder, const nlohmann::ordered_json& resolved, bool tensorboard,
-                     std::int64_t step, bool rolled_back, const Log& log)
+                     std::int64_t step, MetricsBefore before, const Log& log)
     : metrics_(folder / "metrics.jsonl", [log](const std::string& line) { log.warn(line); }) {
   write_configuration(folder / "config.yaml", resolved, log);
-  if (rolled_back) {
-    put_metrics_aside(folder / "metrics.jsonl", step, log);
-  } else {
-    cut_metrics(folder / "metrics.jsonl", step, log);
-  }
+  prepare_metrics(folder / "metrics.jsonl", step, before, log);
   if (!tensorboard) return;
   events_ =
       std::make_unique<RetryingFile>(folder / event_file_name(), [log](const std::string& line) { log.warn(line); });

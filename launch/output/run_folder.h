@@ -27,15 +27,21 @@ struct StepMetrics {
   bool skipped;
 };
 
+/// What the lines are that a run folder's metrics.jsonl holds when a training goes on in it.
+enum class MetricsBefore {
+  Same,             ///< of this training; those beyond its step will be made again
+  SameUpToHere,     ///< of this training up to its step, then of a branch that was left
+  OfAnotherBranch,  ///< of a branch that was left
+};
+
 /// The folder of a run, written by rank 0: config.yaml, metrics.jsonl, events.out.tfevents.*, checkpoints/. None of these
 /// files ends the training when it cannot be written: it is said, and made up for as soon as that works.
 class RunFolder {
  public:
-  /// Opens the folder to go on after `step` completed steps. Lines of metrics.jsonl beyond it are of steps that will be
-  /// made again: they are cut off in place. `rolled_back`: they are of a branch that was left, and the whole file is put
-  /// aside first.
+  /// Opens the folder to go on after `step` completed steps. Lines of metrics.jsonl beyond it are cut off in place; where
+  /// there are some of a branch that was left, the whole file is kept under another name.
   RunFolder(const std::filesystem::path& folder, const nlohmann::ordered_json& resolved, bool tensorboard,
-            std::int64_t step, bool rolled_back, const Log& log);
+            std::int64_t step, MetricsBefore before, const Log& log);
 
   void write(const StepMetrics& metrics);
   void write_evaluation(std::int64_t step, double loss);

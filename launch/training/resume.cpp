@@ -1,7 +1,10 @@
 #include "launch/training/resume.h"
 
+#include <algorithm>
+
 #include "core/error.h"
 #include "distributed/agreement.h"
+#include "distributed/checkpoint_folder.h"
 #include "distributed/sharded_checkpoint.h"
 #include "launch/job/version.h"
 #include "launch/output/run_folder.h"
@@ -12,27 +15,21 @@ namespace {
 
 namespace fs = std::filesystem;
 
+constexpr const char* optimizer_prefix = "optimizer.";
+
 /// What a checkpoint of a training run holds.
 std::vector<FlatState> states_of(const Training& training) {
   std::vector<FlatState> states{{"", training.job.model->parameters().values()}};
-  for (const auto& [name, flat] : training.optimizer->states()) states.push_back({"optimizer." + name + ".", flat});
+  for (const auto& [name, flat] : training.optimizer->states()) states.push_back({optimizer_prefix + name + ".", flat});
   return states;
 }
 
-nlohmann::ordered_json digests(const Data& data) {
-  if (!data.train) return {};
-  return {{"train", data.train_digest}, {"validation", data.validation_digest}};
-}
-
-/// Also compares the data, where both sides have some.
+/// Also compares the data that it was trained on.
 std::vector<ConfigurationChange> changes_since(const CheckpointSummary& checkpoint, const Job& job) {
-  auto changes = changes_between(checkpoint.config, job.resolved);
-  const auto now = digests(job.data);
-  if (!checkpoint.data.is_object() || !now.is_object() || checkpoint.progress.samples == 0) return changes;
-  if (checkpoint.data.value("train", nlohmann::ordered_json()) != now["train"]) {
-    changes.push_back(
-        {"data", checkpoint.data.value("train", nlohmann::ordered_json()), now["train"], KeyEffect::SampleOrder});
-  }
+  auto changes = changes_between(checkpoint.notes.config, job.resolved);
+  const std::string &before = checkpoint.notes.train_data, &now = job.data.train_digest;
+  if (!before.empty() && !now.empty() && before != now)
+    changes.push_back({"data", before, now, KeyEffect::SampleOrder});
   return changes;
 }
 
@@ -42,17 +39,22 @@ void tell_changes(const std::vector<ConfigurationChange>& changes, const Log& lo
   if (!line.empty()) log.info("changed since the checkpoint: " + line);
 }
 
-/// Compares a checkpoint's configuration with the job's. Before the first sample its order does not matter.
-std::vector<ConfigurationChange> compared(Job& job, const fs::path& checkpoint, const std::vector<std::string>& allowed,
-                                          bool training) {
-  const CheckpointSummary summary = summarize_checkpoint(*job.mesh.world, checkpoint);
-  auto changes = changes_since(summary, job);
+/// Throws unless the checkpoint's configuration and the job's go together. All ranks compare the same.
+void require_match(const std::vector<ConfigurationChange>& changes, const std::vector<std::string>& allowed,
+                   bool order_matters, const fs::path& checkpoint) {
   try {
-    require_compatible(changes, allowed, training && summary.progress.samples > 0, checkpoint.string());
+    require_compatible(changes, allowed, order_matters, checkpoint.string());
   } catch (const ConfigError& error) {
-    throw AgreedError(error);  // all ranks compare the same
+    throw AgreedError(error);
   }
-  return changes;
+}
+
+void require_steps_left(const Job& job, const TrainingProgress& progress, const fs::path& checkpoint) {
+  const std::int64_t steps = job.configuration.training.steps;
+  if (progress.step <= steps) return;
+  throw AgreedError(ConfigError("training.steps is " + std::to_string(steps) + ", but " + checkpoint.string() +
+                                " is after step " + std::to_string(progress.step) +
+                                "; set it higher, or go back with --resume"));
 }
 
 /// The checkpoints to try, best first.
@@ -73,23 +75,17 @@ std::vector<fs::path> candidates_for(const std::string& wish, const CheckpointLi
                                     "; name one with --resume, or train anew in another run folder (--set run=...)"));
 }
 
-bool is_in(const fs::path& checkpoint, const fs::path& folder) {
-  std::error_code error;
-  const bool same = fs::equivalent(fs::absolute(checkpoint).lexically_normal().parent_path(), folder, error);
-  return same && !error;
-}
-
-/// Makes what lies beyond the checkpoint stop counting.
-bool leave_other_branch(Training& training, const fs::path& checkpoint, const fs::path& folder, const Log& log) {
-  Communicator& world = *training.job.mesh.world;
-  // Only the first rank looks.
-  const bool own = broadcast_text(world, world.rank() == 0 && is_in(checkpoint, folder) ? "own" : "", 0) == "own";
-  const auto moved = set_aside_after(world, folder, own ? training.progress.step : -1);
-  for (const fs::path& path : moved) {
-    log.warn("set aside, because the training goes on from step " + std::to_string(training.progress.step) + ": " +
-             path.string());
+/// Makes the run folder's checkpoints the past of what was loaded from `checkpoint`, and no others.
+BranchChange enter_branch(Training& training, const fs::path& checkpoint, const fs::path& folder, const Log& log) {
+  const std::int64_t step = training.progress.step;
+  BranchChange change = change_branch(*training.job.mesh.world, folder, checkpoint, step);
+  for (const fs::path& path : change.set_aside) {
+    log.warn("set aside, because the training goes on from " + checkpoint.string() + ": " + path.string());
   }
-  return !moved.empty();
+  if (!change.adopts) return change;
+  save_training(training);
+  log.info("saved as " + (folder / checkpoint_name(step)).string());
+  return change;
 }
 
 }  // namespace
@@ -105,7 +101,7 @@ void save_training(const Training& training) {
   progress.updates = training.optimizer->updates();
   save_checkpoint(*job.mesh.world, checkpoint_folder(config.run), progress,
                   {static_cast<std::uint64_t>(config.training.seed), job.mesh.data_size, job.mesh.sequence->size(),
-                   version, job.resolved, digests(job.data)},
+                   version, job.resolved, job.data.train_digest, job.data.validation_digest},
                   job.model->parameters().list(), states_of(training), config.checkpoint.keep);
 }
 
@@ -115,25 +111,32 @@ void load_training(Training& training, const fs::path& checkpoint) {
   training.optimizer->set_updates(training.progress.updates);
 }
 
-bool resume_training(Training& training, const std::string& wish, const std::vector<std::string>& allowed_changes,
-                     const Log& log) {
+MetricsBefore resume_training(Training& training, const std::string& wish,
+                              const std::vector<std::string>& allowed_changes, const Log& log) {
   Communicator& world = *training.job.mesh.world;
   const fs::path folder = checkpoint_folder(training.job.configuration.run);
   const auto candidates = candidates_for(wish, list_checkpoints(world, folder), folder, log);
   for (const fs::path& candidate : candidates) {
-    const auto changes = compared(training.job, candidate, allowed_changes, /*training=*/true);
     try {
+      const CheckpointSummary summary = summarize_checkpoint(world, candidate);
+      const auto changes = changes_since(summary, training.job);
+      // Before the first sample their order does not matter.
+      require_match(changes, allowed_changes, summary.progress.samples > 0, candidate);
+      require_steps_left(training.job, summary.progress, candidate);
       load_training(training, candidate);
+      log.info("resumed from " + candidate.string() + " at step " + std::to_string(training.progress.step));
+      tell_changes(changes, log);
     } catch (const AgreedError& error) {
-      if (wish != "auto" || candidate == candidates.back()) throw;
+      const bool of_the_checkpoint = error.exit_code() == CheckpointError("").exit_code();
+      if (!of_the_checkpoint || wish != "auto" || candidate == candidates.back()) throw;
       log.warn("warning: " + std::string(error.what()) + "; trying an older checkpoint");
       continue;
     }
-    log.info("resumed from " + candidate.string() + " at step " + std::to_string(training.progress.step));
-    tell_changes(changes, log);
-    return leave_other_branch(training, candidate, folder, log);
+    const BranchChange change = enter_branch(training, candidate, folder, log);
+    if (change.adopts) return MetricsBefore::OfAnotherBranch;
+    return change.set_aside.empty() ? MetricsBefore::Same : MetricsBefore::SameUpToHere;
   }
-  return false;
+  return MetricsBefore::Same;
 }
 
 fs::path restore_weights(Job& job, const std::string& checkpoint, const std::vector<std::string>& allowed_changes) {
@@ -151,9 +154,14 @@ fs::path restore_weights(Job& job, const std::string& checkpoint, const std::vec
     }
     path = list.checkpoints.front();
   }
-  compared(job, path, allowed_changes, /*training=*/false);
+  const auto changes = changes_since(summarize_checkpoint(world, path), job);
+  require_match(changes, allowed_changes, /*order_matters=*/false, path);
+  if (std::any_of(changes.begin(), changes.end(), [](const auto& change) { return change.key == "data"; })) {
+    job.warnings.push_back("the data to train on are not those of " + path.string() +
+                           ": what is held out here may have been trained on");
+  }
   const ParameterSet& parameters = job.model->parameters();
-  load_checkpoint(world, path, parameters.list(), {{"", parameters.values()}});
+  load_checkpoint(world, path, parameters.list(), {{"", parameters.values()}}, optimizer_prefix);
   return path;
 }
 

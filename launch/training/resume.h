@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "launch/output/log.h"
+#include "launch/output/run_folder.h"
 #include "launch/training/training_step.h"
 
 namespace longnet {
@@ -19,15 +20,15 @@ void save_training(const Training& training);
 void load_training(Training& training, const std::filesystem::path& checkpoint);
 
 /// Continues it as the user wishes: `auto`, from the run's newest checkpoint that is sound, if there is any; `none`; or
-/// from the checkpoint that `wish` names. Compares the configuration of the checkpoint, tells what has changed, and sets
-/// aside what the run folder holds beyond the step it goes on from: true if that was anything. Collective; throws
-/// AgreedError.
-bool resume_training(Training& training, const std::string& wish, const std::vector<std::string>& allowed_changes,
-                     const Log& log);
+/// from the checkpoint that `wish` names. Compares the configuration of the checkpoint, and tells what has changed. Sets
+/// aside what the run folder holds of other branches than that of the checkpoint, and saves there what was loaded unless
+/// it is there. Returns what the folder's metrics now are. Collective; throws AgreedError.
+MetricsBefore resume_training(Training& training, const std::string& wish,
+                              const std::vector<std::string>& allowed_changes, const Log& log);
 
 /// Loads the weights alone from `checkpoint`, or from the newest of the run when that is empty; keeps those of a new
-/// model when it is "none". Collective; throws AgreedError: CheckpointError when there is none, ConfigError when its
-/// model is another. Returns where the weights came from.
+/// model when it is "none". Adds to the job's warnings when its data are others. Collective; throws AgreedError:
+/// CheckpointError when there is none, ConfigError when its model is another. Returns where the weights came from.
 std::filesystem::path restore_weights(Job& job, const std::string& checkpoint,
                                       const std::vector<std::string>& allowed_changes);
 

@@ -83,7 +83,7 @@ class Program(ProgramTest):
         checkpoint = self.folder / "run/checkpoints/step-00000006"
         manifest = json.loads((checkpoint / "manifest.json").read_text())
         self.assertEqual(list(manifest), ["format", "version", "step", "tokens", "samples", "updates", "seed", "mesh", "program",
-                                          "config", "data", "files", "tensors"])
+                                          "config", "data", "files", "tensors", "xxh3_128"])
         self.assertEqual((manifest["step"], manifest["tokens"], manifest["samples"]), (6, 6 * 4 * 64, 24))
         self.assertEqual(manifest["mesh"], {"data": 1, "sequence": 2})
         self.assertEqual(sorted(manifest["files"]), [f"shard-0000{i}-of-00002.safetensors" for i in range(2)])
@@ -198,7 +198,9 @@ class Program(ProgramTest):
                 self.expect_error(2, f"{key} is {now}, but the weights of {self.folder}/run/checkpoints/step-00000006 were trained with "
                                   f"{before}", ranks, command[0], self.config, *command[1:], "--set", f"{key}={now}")
         self.expect_error(2, "mean nothing without", 1, "train", self.config, "--set", "model.heads=8", "--allow-change", "model.heads")
-        self.expect_error(4, "set training.precision as it was", 1, "train", self.config, "--set", "training.precision=fp64")
+        result = self.run_program(1, "train", self.config, *settings("training.precision=fp64", "training.steps=8"), code=2)
+        self.assertIn("set training.precision as it was", result.stderr)
+        self.assertNotIn("trying an older checkpoint", result.stdout, "no other is better")
         self.expect_error(4, "no manifest.json", 1, "train", self.config, "--resume", self.folder / "nowhere")
 
     def test_what_a_resumed_run_does_otherwise_is_told_or_refused(self):
@@ -222,7 +224,15 @@ class Program(ProgramTest):
         self.expect_config_error(2, "the data are not those of", "training.steps=8")
         result = self.run_program(2, "train", self.config, "--set", "training.steps=7", "--allow-change", "data")
         self.assertIn("data (other files, or another part of them)", result.stdout)
-        self.run_program(2, "eval", self.config, "--contexts", "64")
+        for command in (["eval", "--contexts", "64"], ["attend", "--queries", "3"]):
+            result = self.run_program(2, command[0], self.config, *command[1:], "--set", "data.validation_fraction=0.5")
+            self.assertIn("warning: the data to train on are not those of", result.stderr)
+            self.assertNotIn("warning", self.run_program(2, command[0], self.config, *command[1:]).stderr)
+
+    def test_a_file_may_have_another_name(self):
+        self.train(2)
+        (self.folder / "text").rename(self.folder / "renamed")
+        self.train(2, f"data.train=[{self.folder}/renamed]", "training.steps=7")
 
     def test_going_back_leaves_the_later_checkpoints_out_of_account(self):
         self.train(1, "checkpoint.every_steps=2", "checkpoint.keep=3")
@@ -235,7 +245,48 @@ class Program(ProgramTest):
         self.assertEqual([line["step"] for line in self.metrics()], [1, 2, 3, 4, 5])
         kept, = self.folder.glob("run/metrics.abandoned-after-step-2*")
         self.assertEqual(self.trajectory([json.loads(line) for line in kept.read_text().splitlines()]), first)
-        self.assertIn("at step 5", self.train(1, "training.steps=6").stdout)
+        for name in ("step-00000007", "step-00000008"):
+            (checkpoints / name).mkdir()
+        result = self.train(1, "training.steps=6")
+        self.assertIn("at step 5", result.stdout)
+        self.assertEqual(result.stdout.count("passed over"), 2, "two that count, two set aside, two that are none")
+
+    def test_going_over_to_a_branch_that_was_left_leaves_the_other(self):
+        self.train(1, "checkpoint.every_steps=2")
+        checkpoints = self.folder / "run/checkpoints"
+        first = self.trajectory(self.metrics())
+        self.train(1, "checkpoint.every_steps=2", "training.steps=4", "optimizer.learning_rate=0.02", resume=checkpoints / "step-00000002")
+        second = self.metrics()
+        result = self.train(1, "training.steps=4", resume=checkpoints / "abandoned-step-00000004")
+        self.assertIn("set aside", result.stdout)
+        self.assertEqual(sorted(path.name for path in checkpoints.iterdir()),
+                         ["abandoned-step-00000002", "abandoned-step-00000004", "abandoned-step-00000004-2", "abandoned-step-00000006",
+                          "step-00000004"])
+        kept, = self.folder.glob("run/metrics.abandoned.jsonl")
+        self.assertEqual([json.loads(line) for line in kept.read_text().splitlines()], second)
+        self.assertIn("at step 4", self.train(1).stdout)
+        self.assertEqual(self.trajectory(self.metrics()), first[4:], "it is the first branch that goes on")
+
+    def test_what_is_resumed_is_saved_even_if_nothing_is_left_to_do(self):
+        self.train(2)
+        last = self.folder / "run/checkpoints/step-00000006"
+        other = f"run={self.folder}/other"
+        result = self.train(2, other, resume=last)
+        self.assertIn("saved as", result.stdout)
+        self.assertIn("finished step 6 of 6", result.stdout)
+        self.assertIn("at step 6", self.train(2, other, "training.steps=7").stdout)
+        self.assertIn("at step 6", self.train(2, other, "training.steps=7", resume=last).stdout)
+        names = sorted(path.name for path in (self.folder / "other/checkpoints").iterdir())
+        self.assertEqual(names, ["abandoned-step-00000006", "abandoned-step-00000007", "step-00000006", "step-00000007"])
+
+    def test_fewer_steps_than_are_done_change_nothing(self):
+        self.train(1, "checkpoint.every_steps=2")
+        self.expect_error(2, "training.steps is 3, but", 1, "train", self.config, *settings("training.steps=3"))
+        self.expect_error(2, "training.steps is 3, but", 1, "train", self.config, *settings("training.steps=3"),
+                          "--resume", self.folder / "run/checkpoints/step-00000004")
+        names = sorted(path.name for path in (self.folder / "run/checkpoints").iterdir())
+        self.assertEqual(names, ["step-00000002", "step-00000004", "step-00000006"])
+        self.assertEqual(len(self.metrics()), 6)
 
     def test_a_run_folder_with_something_like_a_checkpoint_does_not_start_anew(self):
         self.train(2)

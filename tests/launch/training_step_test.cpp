@@ -12,6 +12,7 @@
 
 #include "core/attention/mixture.h"
 #include "core/files/safetensors.h"
+#include "distributed/checkpoint_folder.h"
 #include "distributed/mpi/mpi_communicator.h"
 #include "launch/training/resume.h"
 #include "tests/definition.h"

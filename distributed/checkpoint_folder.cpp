@@ -1,0 +1,167 @@
+#include "distributed/checkpoint_folder.h"
+
+#include <algorithm>
+#include <array>
+#include <charconv>
+#include <cstdio>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string_view>
+#include <utility>
+
+#include "core/error.h"
+#include "core/files/hashing_file.h"
+#include "distributed/agreement.h"
+#include "distributed/checkpoint_manifest.h"
+
+namespace longnet {
+namespace {
+
+namespace fs = std::filesystem;
+using Json = nlohmann::json;
+
+constexpr std::string_view prefix = "step-";
+constexpr const char* abandoned = "abandoned-";
+
+/// The step that the name of a checkpoint tells.
+std::optional<std::int64_t> step_of_name(const fs::path& path) {
+  const std::string name = path.filename().string();
+  constexpr std::size_t fewest_digits = 8;
+  if (!name.starts_with(prefix) || name.size() < prefix.size() + fewest_digits) return {};
+  std::int64_t step = 0;
+  const auto [end, error] = std::from_chars(name.data() + prefix.size(), name.data() + name.size(), step);
+  if (error != std::errc() || end != name.data() + name.size()) return {};
+  return step;
+}
+
+/// Looks at a folder, without its manifests: the steps of what is named as a checkpoint, highest first.
+std::vector<std::pair<std::int64_t, fs::path>> numbered_folders(const fs::path& folder) {
+  std::vector<std::pair<std::int64_t, fs::path>> found;
+  if (!fs::exists(folder)) return found;
+  for (const auto& entry : fs::directory_iterator(folder)) {
+    if (const auto step = step_of_name(entry.path())) found.emplace_back(*step, entry.path());
+  }
+  std::sort(found.rbegin(), found.rend());
+  return found;
+}
+
+CheckpointList look_into(const fs::path& folder) {
+  CheckpointList list;
+  for (const auto& [step, path] : numbered_folders(folder)) {
+    try {
+      const std::int64_t written = parse_manifest(read_manifest(path)).progress.step;
+      if (written != step)
+        throw CheckpointError(path.string() + ": is the checkpoint of step " + std::to_string(written));
+      list.checkpoints.push_back(path);
+    } catch (const Error& error) {
+      list.passed_over.emplace_back(error.what());
+    }
+  }
+  if (!fs::exists(folder)) return list;
+  for (const auto& entry : fs::directory_iterator(folder)) {
+    if (entry.path().filename().string().starts_with(abandoned)) list.set_aside.push_back(entry.path());
+  }
+  return list;
+}
+
+/// The first name of name, name-2, name-3, ... that is free.
+fs::path free_name(const fs::path& name) {
+  fs::path free = name;
+  for (int copy = 2; fs::exists(free); ++copy) free = name.string() + "-" + std::to_string(copy);
+  return free;
+}
+
+/// A folder that is half removed when the power goes is no checkpoint any more.
+void remove_checkpoint(const fs::path& path) {
+  const fs::path leaving = free_name(path.string() + ".partial-removed");
+  fs::rename(path, leaving);
+  fs::remove_all(leaving);
+}
+
+/// Whether `checkpoint` is one of those that count in `folder`.
+bool is_in_force(const fs::path& checkpoint, const fs::path& folder) {
+  if (!fs::exists(folder)) return false;
+  const fs::path real = fs::canonical(checkpoint);
+  return step_of_name(real) && real.parent_path() == fs::canonical(folder);
+}
+
+/// What rank 0 has, on all ranks.
+Json shared(Communicator& world, const Json& value) {
+  return Json::parse(broadcast_text(world, value.dump(), 0));
+}
+
+template <class Text>
+std::vector<Text> texts_of(const Json& list) {
+  std::vector<Text> texts;
+  texts.reserve(list.size());
+  for (const Json& text : list) texts.emplace_back(text.get<std::string>());
+  return texts;
+}
+
+}  // namespace
+
+std::string checkpoint_name(std::int64_t step) {
+  std::array<char, 64> text;
+  std::snprintf(text.data(), text.size(), "step-%08lld", static_cast<long long>(step));
+  return text.data();
+}
+
+void agree_on_files(Communicator& world, const std::function<void()>& work) {
+  agree(world, [&] {
+    try {
+      work();
+    } catch (const ConfigError&) {
+      throw;
+    } catch (const Error& error) {  // it names the file
+      throw CheckpointError(error.what());
+    } catch (const fs::filesystem_error& error) {
+      throw CheckpointError(error.path1().string() + ": " + error.code().message());
+    }
+  });
+}
+
+CheckpointList list_checkpoints(Communicator& world, const fs::path& folder) {
+  CheckpointList list;
+  agree_on_files(world, [&] {
+    if (world.rank() == 0) list = look_into(folder);
+  });
+  const auto as_texts = [](const std::vector<fs::path>& paths) {
+    return std::vector<std::string>(paths.begin(), paths.end());
+  };
+  const Json all = shared(world, Json::array({as_texts(list.checkpoints), list.passed_over, as_texts(list.set_aside)}));
+  return {texts_of<fs::path>(all[0]), texts_of<std::string>(all[1]), texts_of<fs::path>(all[2])};
+}
+
+BranchChange change_branch(Communicator& world, const fs::path& folder, const fs::path& checkpoint, std::int64_t step) {
+  bool adopts = false;
+  std::vector<std::string> moved;
+  agree_on_files(world, [&] {
+    if (world.rank() != 0) return;
+    adopts = !is_in_force(checkpoint, folder);
+    for (const auto& [number, path] : numbered_folders(folder)) {
+      if (!adopts && number <= step) continue;
+      const fs::path aside = free_name(folder / (abandoned + path.filename().string()));
+      fs::rename(path, aside);
+      moved.push_back(aside.string());
+    }
+    if (!moved.empty()) synchronize_folder(folder);
+  });
+  const Json all = shared(world, Json::array({adopts, moved}));
+  return {all[0].get<bool>(), texts_of<fs::path>(all[1])};
+}
+
+void publish_checkpoint(const fs::path& partial, const fs::path& folder, std::int64_t step, std::int64_t keep) {
+  const fs::path target = folder / checkpoint_name(step);
+  const fs::path replaced = free_name(target.string() + ".partial-replaced");
+  if (fs::exists(target)) fs::rename(target, replaced);  // an unusable or equal one
+  fs::rename(partial, target);
+  synchronize_folder(folder);
+  fs::remove_all(replaced);
+
+  std::int64_t kept = 0;
+  for (const fs::path& path : look_into(folder).checkpoints) {
+    if (step_of_name(path).value_or(0) <= step && ++kept > keep) remove_checkpoint(path);
+  }
+}
+
+}  // namespace longnet

@@ -1,0 +1,52 @@
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "distributed/communicator.h"
+
+/// The folder that holds the checkpoints of a run.
+///
+/// A checkpoint is a folder `step-NNNNNNNN` with a sound manifest. It appears under its name only once it is complete and
+/// on the disk. Those of one folder are one branch of a training: what belongs to a branch that was left is set aside
+/// under another name, so that the newest is always the one of the highest step.
+namespace longnet {
+
+/// The name of the checkpoint after `step`.
+std::string checkpoint_name(std::int64_t step);
+
+/// What a folder of checkpoints holds.
+struct CheckpointList {
+  std::vector<std::filesystem::path> checkpoints;  ///< newest first: their manifests are sound
+  std::vector<std::string> passed_over;            ///< what looks like a checkpoint and is none, each with the reason
+  std::vector<std::filesystem::path> set_aside;    ///< of branches that were left
+};
+
+/// Rank 0 looks, all get its answer. A folder that is not there is empty. Collective; throws AgreedError when it cannot
+/// be read.
+CheckpointList list_checkpoints(Communicator& world, const std::filesystem::path& folder);
+
+/// What continuing from a checkpoint does to a folder.
+struct BranchChange {
+  bool adopts;                                 ///< the checkpoint is not of the branch in force: save its state here
+  std::vector<std::filesystem::path> set_aside;  ///< new names
+};
+
+/// Makes all checkpoints of `folder` stop counting that are not the past of `checkpoint`, which is after `step` steps and
+/// need not lie in the folder: renames them to abandoned-step-NNNNNNNN. Only those of the branch in force up to the
+/// checkpoint are known to be its past, and only if it is one of them. Collective; throws AgreedError.
+BranchChange change_branch(Communicator& world, const std::filesystem::path& folder,
+                           const std::filesystem::path& checkpoint, std::int64_t step);
+
+/// Puts the complete folder `partial` in the place of `folder`/`name`, then removes all checkpoints but it and the newest
+/// `keep` - 1 before it. Throws Error or std::filesystem::filesystem_error.
+void publish_checkpoint(const std::filesystem::path& partial, const std::filesystem::path& folder, std::int64_t step,
+                        std::int64_t keep);
+
+/// agree() on work with the files of checkpoints: whatever fails is a CheckpointError, but for a ConfigError. Collective.
+void agree_on_files(Communicator& world, const std::function<void()>& work);
+
+}  // namespace longnet
