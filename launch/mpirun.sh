@@ -2,9 +2,13 @@
 # Starts longnet on RANKS ranks of this host:   ./launch/mpirun.sh RANKS train CONFIG [options]
 # It sets what Open MPI needs on a laptop or in a container; on a cluster call mpirun or srun yourself (launch/scripts/slurm.sbatch).
 #
-# Ctrl-C and SIGTERM ask longnet to stop with a checkpoint (exit code 75); again, they end it at once. mpirun alone answers
-# both by killing its ranks within two seconds, which is too little to save anything.
+# Ctrl-C, SIGTERM, SIGHUP (a terminal that closes) and SIGUSR1 ask a training to stop with a checkpoint (exit code 75); a
+# second Ctrl-C ends it at once. mpirun alone answers all but SIGUSR1 by killing its ranks within two seconds, which is too
+# little to save anything.
 set -euo pipefail
+early=''   # a signal that comes before there is anything to stop
+for name in INT TERM HUP USR1; do trap "early=$name" $name; done
+
 here=$(cd "$(dirname "$0")/.." && pwd)
 ranks=${1:?usage: mpirun.sh RANKS COMMAND ...}
 shift
@@ -12,26 +16,53 @@ if ((EUID == 0)); then export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CO
 # Ranks bind no core, because each runs several threads; idle ranks give way where there are more ranks than cores.
 if ((ranks > $(nproc))); then export OMPI_MCA_mpi_yield_when_idle=1 OMP_WAIT_POLICY=passive; fi
 
-# Commands that have nothing to save are ended.
-if [[ ${1:-} == train ]]; then request=USR1; else request=TERM; fi
-requests=0
-stop() {
-  requests=$((requests + 1))
-  if ((requests == 1)) && [[ $request == USR1 ]]; then
-    echo "mpirun.sh: stopping with a checkpoint; interrupt again to stop at once" >&2
-    kill -USR1 $job 2>/dev/null || true
-  else
-    kill -TERM $job 2>/dev/null || true
-  fi
+# Whether process $1 has the signal SIGUSR1 in its mask $2 (proc(5)).
+has_in_mask() {
+  local mask
+  mask=$(awk -v field="$2:" '$1 == field {print $2}' "/proc/$1/status" 2>/dev/null) && [[ -n $mask ]] &&
+    ((16#${mask: -4} & 1 << ($(kill -l USR1) - 1)))
 }
 
+# mpirun hands signals on, and all ranks are there and hold them (launch/starter.cpp).
+is_listening() {
+  local rank holding=0
+  has_in_mask "$job" SigCgt || return 1
+  for rank in $(cat "/proc/$job/task/"*/children 2>/dev/null); do
+    if has_in_mask "$rank" SigBlk; then holding=$((holding + 1)); fi
+  done
+  ((holding >= ranks))
+}
+
+# A signal that comes while they start is not lost: it waits here.
+ask_to_stop() {
+  while kill -0 "$job" 2>/dev/null; do
+    if is_listening; then kill -USR1 "$job" 2>/dev/null; return; fi
+    sleep 0.1
+  done
+}
+
+asked='' interrupted=''
+stop() {
+  # A terminal that has closed takes no words.
+  if [[ $saves && ! $asked ]]; then echo "mpirun.sh: stopping with a checkpoint; Ctrl-C (again) stops at once" >&2 || true; fi
+  if [[ ! $saves || ($1 == INT && $interrupted) ]]; then
+    kill -TERM "$job" 2>/dev/null || true
+  elif [[ ! $asked ]]; then
+    ask_to_stop &
+  fi
+  asked=1
+  if [[ $1 == INT ]]; then interrupted=1; fi
+}
+
+# Commands that have nothing to save are ended.
+if [[ ${1:-} == train ]]; then saves=1; else saves=''; fi
 # In a process group of its own, so that Ctrl-C reaches this script and not mpirun. --quiet: longnet says itself what is wrong.
 set -m
 mpirun --quiet --bind-to none --oversubscribe -np "$ranks" "${LONGNET:-$here/build/release/bin/longnet}" "$@" <&0 &
 job=$!
 set +m
-trap stop INT TERM
-trap 'kill -USR1 $job 2>/dev/null || true' USR1
+for name in INT TERM HUP USR1; do trap "stop $name" $name; done
+if [[ $early ]]; then stop "$early"; fi
 
 code=0
 wait $job || code=$?

@@ -24,11 +24,19 @@ void say(std::string_view line) {
   while (true) ::pause();
 }
 
+bool is_ignored(int signal) {
+  struct sigaction action;
+  return sigaction(signal, nullptr, &action) == 0 && action.sa_handler == SIG_IGN;
+}
+
 }  // namespace
 
 SignalWatch::SignalWatch() {
   sigemptyset(&watched_);
-  for (const int signal : {SIGINT, SIGTERM, SIGUSR1}) sigaddset(&watched_, signal);
+  for (const int signal : {SIGTERM, SIGUSR1}) sigaddset(&watched_, signal);
+  for (const int signal : {SIGINT, SIGHUP}) {
+    if (!is_ignored(signal)) sigaddset(&watched_, signal);
+  }
   pthread_sigmask(SIG_BLOCK, &watched_, nullptr);
   thread_ = std::thread([this] { watch(); });
 }

@@ -6,8 +6,9 @@
 
 namespace longnet {
 
-/// Turns SIGINT, SIGTERM and SIGUSR1 from interruptions into a wish that the training loop reads between steps. A second
-/// SIGINT ends the process at once. Make it before MPI and LibTorch start threads, which inherit the blocked signals.
+/// Turns SIGINT, SIGTERM, SIGHUP and SIGUSR1 from interruptions into a wish that the training loop reads between steps. A
+/// second SIGINT ends the process at once. SIGINT and SIGHUP stay ignored where the process was started so (nohup, a
+/// shell's background). Make it before MPI and LibTorch start threads, which inherit the blocked signals.
 class SignalWatch {
  public:
   SignalWatch();

@@ -12,12 +12,13 @@ pack=build/gpu-pack
 cmake --preset cuda >/dev/null
 cmake --build --preset cuda
 rm -rf $pack
-mkdir -p $pack/bin $pack/lib $pack/text $pack/tests $pack/openmpi/bin
+mkdir -p $pack/bin $pack/libexec $pack/lib $pack/text $pack/tests $pack/openmpi/bin
 
 for program in longnet gpu core_attention distributed_communicator distributed_attention launch_training_step launch_models \
   bench_gpu_attention; do
   strip -o $pack/bin/$program $build/bin/$program
 done
+strip -o $pack/libexec/longnet-program $build/libexec/longnet-program
 cp -r configs $pack/
 cp -r tests/golden $pack/tests/
 cp tests/gpu/run.sh tests/gpu/report.py $pack/
@@ -36,7 +37,7 @@ cp "$(readlink -f "$(command -v orted)")" $pack/openmpi/bin/orted
 
 # The Debian libraries that these load. LibTorch and what comes with it, and the C and C++ run-time, are there already.
 {
-  ldd $pack/bin/* $pack/openmpi/bin/* "$plugins"/*.so 2>/dev/null || true
+  ldd $pack/bin/* $pack/libexec/* $pack/openmpi/bin/* "$plugins"/*.so 2>/dev/null || true
 } | awk '$2 == "=>" && $3 ~ /^\// {print $3}' | sort -u |
   grep -Ev 'libtorch|libc10|/nvidia/|libcu|libnccl|libgomp|/lib(c|m|dl|rt|util|pthread|resolv|stdc\+\+|gcc_s)\.so' |
   xargs -I{} cp -L {} $pack/lib/

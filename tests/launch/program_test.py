@@ -334,12 +334,50 @@ class Program(ProgramTest):
         return process.returncode, output
 
     ENDLESS = settings("training.steps=1000000", "logging.every_steps=1000000")
+    SCRIPT = str(Path(__file__).resolve().parents[2] / "launch/mpirun.sh")
+
+    def test_a_signal_while_the_program_starts_is_kept(self):
+        for command in ([self.SCRIPT, "2"], [LONGNET]):
+            for delay in (0.03, 0.1, 0.2, 0.4, 0.7, 1.0):
+                process = subprocess.Popen([*command, "train", str(self.config), *self.ENDLESS], stdout=subprocess.PIPE,
+                                           stderr=subprocess.STDOUT, text=True, env={**os.environ, "LONGNET": LONGNET})
+                time.sleep(delay)
+                process.send_signal(signal.SIGTERM)
+                output, _ = process.communicate(timeout=60)
+                self.assertEqual(process.returncode, 75, f"after {delay} s: {output}")
+                self.assertIn("the checkpoint is saved", output)
+                self.assert_nothing_runs()
+                shutil.rmtree(self.folder / "run")
+
+    def test_control_c_and_a_terminal_that_closes_save(self):
+        for closes in (False, True):
+            process, master = pty.fork()
+            if process == 0:
+                os.execve(self.SCRIPT, [self.SCRIPT, "2", "train", str(self.config), *self.ENDLESS], {**os.environ, "LONGNET": LONGNET})
+            metrics = self.folder / "run/metrics.jsonl"
+            while not (metrics.exists() and metrics.read_text().count("\n") > 2):
+                os.read(master, 4096)
+            if closes:
+                os.close(master)
+            else:
+                os.write(master, b"\x03")
+                while True:
+                    try:
+                        os.read(master, 4096)
+                    except OSError:
+                        break
+                os.close(master)
+            _, status = os.waitpid(process, 0)
+            self.assertEqual(os.waitstatus_to_exitcode(status), 75, "closed" if closes else "Ctrl-C")
+            steps = len(self.metrics())
+            self.assertTrue((self.folder / f"run/checkpoints/step-{steps:08d}/manifest.json").exists())
+            self.assert_nothing_runs()
+            shutil.rmtree(self.folder / "run")
 
     def test_an_interrupt_saves(self):
-        script = str(Path(__file__).resolve().parents[2] / "launch/mpirun.sh")
-        for command in ([script, "2"], [LONGNET]):
-            for number in (signal.SIGINT, signal.SIGTERM):
-                code, output = self.interrupt([*command, "train", str(self.config), *self.ENDLESS], number)
+        for command in ([self.SCRIPT, "2"], [LONGNET]):
+            for numbers in ((signal.SIGINT,), (signal.SIGTERM, signal.SIGTERM), (signal.SIGHUP,)):
+                code, output = self.interrupt([*command, "train", str(self.config), *self.ENDLESS], *numbers)
                 self.assertEqual(code, 75, output)
                 self.assertIn("the checkpoint is saved", output)
                 self.assertNotIn("MPI_ABORT", output)

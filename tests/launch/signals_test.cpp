@@ -23,11 +23,23 @@ bool sees_a_wish(SignalWatch& signals) {
 TEST(SignalWatch, TurnsEachSignalIntoOneWish) {
   SignalWatch signals;
   EXPECT_FALSE(signals.requested());
-  for (const int signal : {SIGUSR1, SIGTERM, SIGINT}) {
+  for (const int signal : {SIGUSR1, SIGTERM, SIGHUP, SIGINT}) {
     ::kill(::getpid(), signal);
     EXPECT_TRUE(sees_a_wish(signals)) << signal;
     EXPECT_FALSE(signals.requested()) << "it is told once";
   }
+}
+
+TEST(SignalWatch, LeavesIgnoredWhatNohupIgnores) {
+  std::signal(SIGHUP, SIG_IGN);
+  {
+    SignalWatch signals;
+    ::kill(::getpid(), SIGHUP);
+    ::kill(::getpid(), SIGUSR1);
+    EXPECT_TRUE(sees_a_wish(signals));
+    EXPECT_FALSE(signals.requested());
+  }
+  std::signal(SIGHUP, SIG_DFL);
 }
 
 TEST(SignalWatch, HoldsASignalOfAnyThread) {
