@@ -31,7 +31,7 @@ CheckpointList list_checkpoints(Communicator& world, const std::filesystem::path
 
 /// What continuing from a checkpoint does to a folder.
 struct BranchChange {
-  bool adopts;                                 ///< the checkpoint is not of the branch in force: save its state here
+  bool adopts;                                   ///< the checkpoint is not of the branch in force: save its state here
   std::vector<std::filesystem::path> set_aside;  ///< new names
 };
 

@@ -32,7 +32,8 @@ void require_digest(const std::string& text) {
   const std::size_t length = ending(std::string(hex_digits, '0')).size();
   const std::string before = text.substr(0, text.size() - std::min(length, text.size()));
   if (text != before + ending(digest_text(before))) {
-    throw CheckpointError("is damaged, or no manifest of this version of longnet: its last lines do not hold the digest of the rest");
+    throw CheckpointError(
+        "is damaged, or no manifest of this version of longnet: its last lines do not hold the digest of the rest");
   }
 }
 
@@ -79,7 +80,8 @@ std::int64_t count_in(const Json& object, const std::string& where, const char* 
 
 FileDigest digest_in(const Json& files, const std::string& name) {
   const std::string where = "files: " + name;
-  const bool in_folder = name.empty() || name == "." || name == ".." || name.find('/') != std::string::npos || name.find('\0') != std::string::npos;
+  const bool in_folder = name.empty() || name == "." || name == ".." || name.find('/') != std::string::npos ||
+                         name.find('\0') != std::string::npos;
   if (in_folder) throw CheckpointError(where + " is no name of a file");
   const Json& entry = object_in(files, "files", name.c_str());
   const std::string digest = text_in(entry, where, "xxh3_128");
@@ -111,9 +113,12 @@ StoredTensor tensor_in(const Json& tensors, const std::string& name, const std::
   std::int64_t covered = 0;
   for (const Json& range : ranges) {
     if (!range.is_object()) refuse(where, "a range", range, "an object");
-    StoredPart part{text_in(range, where, "file"), text_in(range, where, "key"), {count_in(range, where, "begin"), count_in(range, where, "end")}};
+    StoredPart part{text_in(range, where, "file"),
+                    text_in(range, where, "key"),
+                    {count_in(range, where, "begin"), count_in(range, where, "end")}};
     if (!files.contains(part.file)) throw CheckpointError(where + ": lies in " + part.file + ", which is not listed");
-    if (part.range.begin != covered || part.range.end < covered) throw CheckpointError(where + ": its ranges do not fit together");
+    if (part.range.begin != covered || part.range.end < covered)
+      throw CheckpointError(where + ": its ranges do not fit together");
     covered = part.range.end;
     tensor.parts.push_back(std::move(part));
   }
@@ -123,7 +128,13 @@ StoredTensor tensor_in(const Json& tensors, const std::string& name, const std::
 
 CheckpointNotes notes_in(const Json& json) {
   const Json& mesh = object_in(json, "", "mesh");
-  CheckpointNotes notes{unsigned_in(json, "", "seed"), count_in(mesh, "mesh", "data"), count_in(mesh, "mesh", "sequence"), text_in(json, "", "program"), object_in(json, "", "config"), {}, {}};
+  CheckpointNotes notes{unsigned_in(json, "", "seed"),
+                        count_in(mesh, "mesh", "data"),
+                        count_in(mesh, "mesh", "sequence"),
+                        text_in(json, "", "program"),
+                        object_in(json, "", "config"),
+                        {},
+                        {}};
   for (const char* section : {"model", "data", "training"}) object_in(notes.config, "config", section);
   const Json& data = object_in(json, "", "data");
   notes.train_data = text_in(data, "data", "train");
@@ -134,12 +145,17 @@ CheckpointNotes notes_in(const Json& json) {
 Manifest manifest_in(const Json& json) {
   if (text_in(json, "", "format") != format) refuse("", "format", json["format"], format);
   if (member(json, "", "version") != version) refuse("", "version", json["version"], std::to_string(version).c_str());
-  Manifest manifest{{count_in(json, "", "step"), count_in(json, "", "tokens"), count_in(json, "", "samples"), count_in(json, "", "updates")}, notes_in(json), {}, {}};
+  Manifest manifest{{count_in(json, "", "step"), count_in(json, "", "tokens"), count_in(json, "", "samples"),
+                     count_in(json, "", "updates")},
+                    notes_in(json),
+                    {},
+                    {}};
   if (manifest.progress.updates > manifest.progress.step) refuse("", "updates", json["updates"], "at most the step");
   const Json& files = object_in(json, "", "files");
   for (const auto& [name, entry] : files.items()) manifest.files.emplace(name, digest_in(files, name));
   const Json& tensors = object_in(json, "", "tensors");
-  for (const auto& [name, entry] : tensors.items()) manifest.tensors.emplace(name, tensor_in(tensors, name, manifest.files));
+  for (const auto& [name, entry] : tensors.items())
+    manifest.tensors.emplace(name, tensor_in(tensors, name, manifest.files));
   if (files.empty() || tensors.empty()) throw CheckpointError("there are no files or no tensors");
   return manifest;
 }
@@ -159,7 +175,8 @@ std::string to_text(const Manifest& manifest) {
             {"program", notes.program},
             {"config", notes.config},
             {"data", {{"train", notes.train_data}, {"validation", notes.validation_data}}}};
-  for (const auto& [name, digest] : files) json["files"][name] = {{"bytes", digest.bytes}, {"xxh3_128", digest.xxh3_128}};
+  for (const auto& [name, digest] : files)
+    json["files"][name] = {{"bytes", digest.bytes}, {"xxh3_128", digest.xxh3_128}};
   Json& index = json["tensors"] = Json::object();
   for (const auto& [name, tensor] : tensors) {
     Json ranges = Json::array();
@@ -182,7 +199,8 @@ Manifest parse_manifest(const std::string& text) {
 
 std::string read_manifest(const std::filesystem::path& folder) {
   const std::filesystem::path path = folder / "manifest.json";
-  if (!std::filesystem::exists(path)) throw CheckpointError(folder.string() + ": no manifest.json of a longnet checkpoint");
+  if (!std::filesystem::exists(path))
+    throw CheckpointError(folder.string() + ": no manifest.json of a longnet checkpoint");
   const InputFile file(path);
   std::string text = file.beginning(static_cast<std::size_t>(file.size()));
   try {

@@ -27,8 +27,8 @@ struct TrainingProgress {
 struct CheckpointNotes {
   std::uint64_t seed = 0;
   std::int64_t data_ranks = 1, sequence_ranks = 1;
-  std::string program;                    ///< version
-  nlohmann::ordered_json config;          ///< as it was resolved: an object
+  std::string program;                      ///< version
+  nlohmann::ordered_json config;            ///< as it was resolved: an object
   std::string train_data, validation_data;  ///< digests of the data; empty where none were read
 };
 

@@ -26,7 +26,8 @@ constexpr const char* description =
     "  longnet generate configs/quickstart.yaml --prompt '#include <' --tokens 300 --temperature 0.8\n\n"
     "Exit codes: 0 done, 2 configuration or usage, 3 data, 4 checkpoint unusable, 5 training diverged, 6 communication "
     "failed,\n"
-    "75 stopped on request (SIGINT, SIGUSR1 or SIGTERM) with a checkpoint saved, 1 anything else, as a disk that is "
+    "75 stopped on request (SIGINT, SIGTERM, SIGHUP or SIGUSR1) with a checkpoint saved, 1 anything else, as a disk "
+    "that is "
     "full.";
 
 void add_job_options(CLI::App* command, JobOptions& options) {
@@ -43,9 +44,10 @@ void add_allowed_changes(CLI::App* command, JobOptions& options) {
       ->allow_extra_args(false);
 }
 
-void add_checkpoint_option(CLI::App* command, std::string& checkpoint) {
-  command->add_option("--checkpoint", checkpoint,
+void add_checkpoint_options(CLI::App* command, CheckpointOptions& options) {
+  command->add_option("--checkpoint", options.checkpoint,
                       "A checkpoint's folder instead of the run's newest; none: the weights of a new model");
+  add_allowed_changes(command, options);
 }
 
 CLI::App* describe(CLI::App& app, TrainOptions& options) {
@@ -63,7 +65,7 @@ CLI::App* describe(CLI::App& app, TrainOptions& options) {
 CLI::App* describe(CLI::App& app, EvalOptions& options) {
   CLI::App* command = app.add_subcommand("eval", "Loss and metrics on held-out data, by context length");
   add_job_options(command, options);
-  add_checkpoint_option(command, options.checkpoint);
+  add_checkpoint_options(command, options);
   command
       ->add_option("--contexts", options.contexts,
                    "Context lengths, as 512,4096. By default the training length and three halvings")
@@ -72,14 +74,13 @@ CLI::App* describe(CLI::App& app, EvalOptions& options) {
   command->add_option("--outputs", options.outputs,
                       "A folder for what the model says about each sequence, a safetensors file each. For models "
                       "without a loss: outputs in the run folder");
-  add_allowed_changes(command, options);
   return command;
 }
 
 CLI::App* describe(CLI::App& app, GenerateOptions& options) {
   CLI::App* command = app.add_subcommand("generate", "Continues a prompt, on one rank");
   add_job_options(command, options);
-  add_checkpoint_option(command, options.checkpoint);
+  add_checkpoint_options(command, options);
   command->add_option("--prompt", options.prompt, "Text; bases; or token numbers, as the data are")->required();
   command->add_option("--tokens", options.tokens, "How many tokens to generate")->capture_default_str();
   command->add_option("--temperature", options.temperature, "0: always the likeliest token")->capture_default_str();
@@ -87,14 +88,13 @@ CLI::App* describe(CLI::App& app, GenerateOptions& options) {
   command->add_option("--top-p", options.top_p, "Only the likeliest tokens that together have this probability")
       ->capture_default_str();
   command->add_option("--seed", options.seed, "Of the random draws")->capture_default_str();
-  add_allowed_changes(command, options);
   return command;
 }
 
 CLI::App* describe(CLI::App& app, AttendOptions& options) {
   CLI::App* command = app.add_subcommand("attend", "Shows what queries look at: their weights over all positions");
   add_job_options(command, options);
-  add_checkpoint_option(command, options.checkpoint);
+  add_checkpoint_options(command, options);
   command->add_option("--sequence", options.sequence, "Which sequence of the held-out data")->capture_default_str();
   command
       ->add_option("--queries", options.queries,
@@ -109,7 +109,6 @@ CLI::App* describe(CLI::App& app, AttendOptions& options) {
   command->add_option("--output", options.output,
                       "A folder for weights.safetensors, (queries, heads, positions) for each attention, and an "
                       "image of each, a row a query and head. By default attention in the run folder");
-  add_allowed_changes(command, options);
   return command;
 }
 

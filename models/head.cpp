@@ -41,13 +41,6 @@ void describe(Fields& field, HeadConfig& config) {
   if (config.pools()) field("pooling", config.pooling);
 }
 
-std::string name_of(Type type) {
-  for (const auto& [name, candidate] : ConfigNames<Type>::names) {
-    if (candidate == type) return name;
-  }
-  return {};
-}
-
 }  // namespace
 
 Field HeadConfig::label_field() const {
@@ -70,8 +63,8 @@ void read_head(ConfigReader& reader, HeadConfig& config, const std::vector<Type>
   describe(section, config);
   if (std::find(accepted.begin(), accepted.end(), config.type) == accepted.end()) {
     std::string names;
-    for (const Type type : accepted) names += (names.empty() ? "" : ", ") + name_of(type);
-    section.fail("type", "is " + name_of(config.type) + ", but this model's head must be one of " + names);
+    for (const Type type : accepted) names += (names.empty() ? "" : ", ") + config_name(type);
+    section.fail("type", "is " + config_name(config.type) + ", but this model's head must be one of " + names);
   }
   if (config.type == Type::Classification) section.require("classes");
   section.finish();

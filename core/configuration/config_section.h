@@ -49,6 +49,15 @@ concept ConfigEnum = requires {
   ConfigNames<T>::names;
 };
 
+/// What a value is called in the configuration.
+template <ConfigEnum Enum>
+std::string config_name(Enum value) {
+  for (const auto& [name, candidate] : ConfigNames<Enum>::names) {
+    if (candidate == value) return name;
+  }
+  return {};
+}
+
 /// Reads a section and refuses what it does not know.
 class ConfigReader {
  public:
@@ -112,9 +121,7 @@ class ConfigWriter {
   template <typename T, typename... Limits>
   void operator()(const char* key, const T& value, Limits...) {
     if constexpr (ConfigEnum<T>) {
-      for (const auto& [name, candidate] : ConfigNames<T>::names) {
-        if (candidate == value) json[key] = name;
-      }
+      json[key] = config_name(value);
     } else if constexpr (std::same_as<T, std::optional<std::int64_t>>) {
       json[key] = value ? nlohmann::ordered_json(*value) : nlohmann::ordered_json("auto");
     } else {

@@ -12,10 +12,19 @@ namespace {
 
 namespace fs = std::filesystem;
 
+/// Without those that are hidden, or in hidden folders, as a glob would have it: they belong to tools.
 std::vector<fs::path> files_below(const fs::path& folder) {
   std::vector<fs::path> files;
-  for (const auto& entry : fs::recursive_directory_iterator(folder, fs::directory_options::skip_permission_denied)) {
-    if (entry.is_regular_file() && entry.file_size() > 0) files.push_back(entry.path());
+  try {
+    for (auto entry = fs::recursive_directory_iterator(folder); entry != fs::end(entry); ++entry) {
+      if (entry->path().filename().string().starts_with('.')) {
+        entry.disable_recursion_pending();
+      } else if (entry->is_regular_file() && entry->file_size() > 0) {
+        files.push_back(entry->path());
+      }
+    }
+  } catch (const fs::filesystem_error& error) {
+    throw DataError(folder.string() + ": a folder in it cannot be read: " + error.what());
   }
   std::sort(files.begin(), files.end());
   return files;

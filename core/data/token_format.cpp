@@ -17,21 +17,14 @@ namespace {
   throw DataError(file.path().string() + ": " + what);
 }
 
-const char* name_of(TokenType type) {
-  for (const auto& [name, candidate] : ConfigNames<TokenType>::names) {
-    if (candidate == type) return name;
-  }
-  return "";
-}
-
 /// The header's promise about the tokens must be the file's whole content.
 TokenFormat exactly(const InputFile& file, const TokenFormat& format) {
   const auto rest = static_cast<std::int64_t>(file.size()) - format.begin;
   if (format.count > 0 && rest % token_bytes(format.type) == 0 && rest / token_bytes(format.type) == format.count) {
     return format;
   }
-  fail(file, "its header promises " + std::to_string(format.count) + " tokens (" + name_of(format.type) + "), but " +
-                 std::to_string(rest) + " bytes follow it");
+  fail(file, "its header promises " + std::to_string(format.count) + " tokens (" + config_name(format.type) +
+                 "), but " + std::to_string(rest) + " bytes follow it");
 }
 
 std::optional<TokenFormat> llmc(const InputFile& file) {
@@ -86,8 +79,12 @@ std::optional<TokenFormat> npy(const InputFile& file) {
                                                                     {"'<i8'", TokenType::Int64}}};
   const std::string type = npy_value(header, "descr"), shape = npy_value(header, "shape");
   const auto known = std::find_if(types.begin(), types.end(), [&](const auto& entry) { return type == entry.first; });
-  if (known == types.end())
-    fail(file, "its .npy array is of type " + type + ", not of uint8, uint16, uint32, int32 or int64");
+  if (known == types.end()) {
+    const std::string told = type.empty()            ? "a type that its header does not tell"
+                             : type.starts_with('[') ? "a type of several fields"
+                                                     : "type " + type;
+    fail(file, "its .npy array is of " + told + ", not of uint8, uint16, uint32, int32 or int64");
+  }
   std::int64_t count = 0;
   const auto [end, error] = std::from_chars(shape.data() + 1, shape.data() + shape.size(), count);
   if (shape.empty() || error != std::errc() || std::string_view(end) != ",)") {
@@ -138,12 +135,13 @@ TokenFormat declared_format(const InputFile& file, TokenType declared, std::int6
   const std::int64_t bytes = token_bytes(declared), size = static_cast<std::int64_t>(file.size());
   if (size % bytes != 0) {
     fail(file, "its size, " + std::to_string(size) +
-                   " bytes, is no multiple of a token's (data.token_type: " + name_of(declared) + ")");
+                   " bytes, is no multiple of a token's (data.token_type: " + config_name(declared) + ")");
   }
   if (looks_wider(file, bytes, vocabulary)) {
-    fail(file,
-         std::string("data.token_type is ") + name_of(declared) +
-             ", but every second number is 0 or close to it: these look like tokens of twice as many bits or more");
+    fail(file, std::string("data.token_type is ") + config_name(declared) +
+                   ", but every second number is 0 or close to it: these look like tokens of twice as many bits or "
+                   "more; if they are not, a "
+                   "header says so (.npy)");
   }
   return {declared, 0, size / bytes};
 }
@@ -178,8 +176,8 @@ TokenFormat token_format(const InputFile& file, TokenType declared, std::int64_t
          "and Megatron's .bin do, say so: data.token_type: uint16 (or uint8, uint32, int32, int64)");
   }
   if (declared != TokenType::Automatic && declared != format->type) {
-    fail(file,
-         std::string("data.token_type is ") + name_of(declared) + ", but its header says " + name_of(format->type));
+    fail(file, std::string("data.token_type is ") + config_name(declared) + ", but its header says " +
+                   config_name(format->type));
   }
   return *format;
 }

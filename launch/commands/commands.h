@@ -17,16 +17,19 @@ struct TrainOptions : JobOptions {
 };
 int train(std::unique_ptr<Communicator> world, const TrainOptions& options, SignalWatch& signals);
 
-struct EvalOptions : JobOptions {
-  std::string checkpoint;              ///< empty: the newest of the run; none: a new model's weights
+/// Of commands that need trained weights.
+struct CheckpointOptions : JobOptions {
+  std::string checkpoint;  ///< empty: the newest of the run; none: a new model's weights
+};
+
+struct EvalOptions : CheckpointOptions {
   std::vector<std::int64_t> contexts;  ///< empty: the training length and three halvings
   std::int64_t tokens = 0;             ///< 0: all
   std::string outputs;                 ///< folder for what the model says about each sequence; empty: not written
 };
 int eval(std::unique_ptr<Communicator> world, const EvalOptions& options);
 
-struct AttendOptions : JobOptions {
-  std::string checkpoint;               ///< as of eval
+struct AttendOptions : CheckpointOptions {
   std::int64_t sequence = 0;            ///< of the held-out data
   std::vector<std::int64_t> queries;    ///< positions
   std::vector<std::string> attentions;  ///< empty: all
@@ -41,8 +44,7 @@ struct ImportOptions : JobOptions {
 };
 int checkpoint_import(std::unique_ptr<Communicator> world, const ImportOptions& options);
 
-struct GenerateOptions : JobOptions {
-  std::string checkpoint;
+struct GenerateOptions : CheckpointOptions {
   std::string prompt;
   std::int64_t tokens = 200;
   double temperature = 1;

@@ -24,7 +24,8 @@ Manifest example() {
                     .train_data = "a digest",
                     .validation_data = ""};
   manifest.files = {{"shard-0", {100, std::string(32, 'a')}}, {"shard-1", {200, std::string(32, '0')}}};
-  manifest.tensors["weight"] = {at::kFloat, {2, 3}, {{"shard-0", "weight[0:4]", {0, 4}}, {"shard-1", "weight[4:6]", {4, 6}}}};
+  manifest.tensors["weight"] = {
+      at::kFloat, {2, 3}, {{"shard-0", "weight[0:4]", {0, 4}}, {"shard-1", "weight[4:6]", {4, 6}}}};
   manifest.tensors["scale"] = {at::kDouble, {}, {{"shard-1", "scale", {0, 1}}}};
   return manifest;
 }

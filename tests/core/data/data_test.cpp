@@ -59,6 +59,8 @@ TEST_F(DataTest, PathsAreFilesFoldersAndGlobs) {
   folder.write("sub/deep/c.txt", "2");
   folder.write("sub/b.txt", "3");
   folder.write("sub/empty.txt", "");
+  folder.write("sub/.hidden.txt", "4");
+  folder.write("sub/.tool/d.txt", "5");
   const auto names = [&](const std::vector<std::string>& patterns) {
     std::vector<std::string> result;
     for (const auto& file : expand_paths(patterns)) result.push_back(file.filename());
@@ -93,10 +95,13 @@ TEST_F(DataTest, TokenFilesWithAndWithoutHeader) {
             (std::vector<std::int64_t>{1, 2, 65535}));
 }
 
-std::string npy(const std::string& type, const std::string& shape, const std::string& data) {
-  std::string header = "{'descr': '" + type + "', 'fortran_order': False, 'shape': " + shape + ", }";
+std::string npy_with(std::string header, const std::string& data) {
   header.resize(118, ' ');
   return std::string("\x93NUMPY\x01\x00", 8) + bytes_of<std::uint16_t>({118}) + header + data;
+}
+
+std::string npy(const std::string& type, const std::string& shape, const std::string& data) {
+  return npy_with("{'descr': '" + type + "', 'fortran_order': False, 'shape': " + shape + ", }", data);
 }
 
 TEST_F(DataTest, NumpyFilesSayHowTheirTokensAreStored) {
@@ -110,6 +115,10 @@ TEST_F(DataTest, NumpyFilesSayHowTheirTokensAreStored) {
   EXPECT_EQ(read(npy("|u1", "(2,)", "ab")), (std::vector<std::int64_t>{'a', 'b'}));
   const auto refusal = [&](const std::string& text) { return message_of([&] { read(text); }); };
   EXPECT_NE(refusal(npy("<f4", "(2,)", bytes_of<float>({1, 2}))).find("is of type '<f4'"), std::string::npos);
+  EXPECT_NE(refusal(npy_with("{'descr': [('a', '<i4'), ('b', '<i4')], 'shape': (2,), }", ""))
+                .find("a type of several fields"),
+            std::string::npos);
+  EXPECT_NE(refusal(npy_with("{'shape': (2,), }", "")).find("a type that its header does not tell"), std::string::npos);
   EXPECT_NE(refusal(npy("<i4", "(1, 2)", bytes_of<std::int32_t>({1, 2}))).find("not one dimension"), std::string::npos);
   EXPECT_NE(refusal(npy("<i4", "(3,)", bytes_of<std::int32_t>({1, 2}))).find("promises 3 tokens"), std::string::npos);
   EXPECT_NE(refusal(npy("<i4", "(2,)", bytes_of<std::int32_t>({1, -2}))).find("token 1 is -2"), std::string::npos);
