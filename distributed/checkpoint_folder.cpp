@@ -150,18 +150,29 @@ BranchChange change_branch(Communicator& world, const fs::path& folder, const fs
   return {all[0].get<bool>(), texts_of<fs::path>(all[1])};
 }
 
-void publish_checkpoint(const fs::path& partial, const fs::path& folder, std::int64_t step, std::int64_t keep) {
+std::vector<std::string> publish_checkpoint(const fs::path& partial, const fs::path& folder, std::int64_t step,
+                                            std::int64_t keep) {
   const fs::path target = folder / checkpoint_name(step);
   const fs::path replaced = free_name(target.string() + ".partial-replaced");
-  if (fs::exists(target)) fs::rename(target, replaced);  // an unusable or equal one
+  const bool replaces = fs::exists(target);
+  if (replaces) fs::rename(target, replaced);  // an unusable or equal one
   fs::rename(partial, target);
   synchronize_folder(folder);
-  fs::remove_all(replaced);
 
+  std::vector<std::string> failures;
+  const auto attempt = [&](const auto& removal) {
+    try {
+      removal();
+    } catch (const fs::filesystem_error& error) {
+      failures.push_back(error.path1().string() + " cannot be removed: " + error.code().message());
+    }
+  };
+  if (replaces) attempt([&] { fs::remove_all(replaced); });
   std::int64_t kept = 0;
   for (const fs::path& path : look_into(folder).checkpoints) {
-    if (step_of_name(path).value_or(0) <= step && ++kept > keep) remove_checkpoint(path);
+    if (step_of_name(path).value_or(0) <= step && ++kept > keep) attempt([&] { remove_checkpoint(path); });
   }
+  return failures;
 }
 
 }  // namespace longnet

@@ -41,10 +41,11 @@ struct BranchChange {
 BranchChange change_branch(Communicator& world, const std::filesystem::path& folder,
                            const std::filesystem::path& checkpoint, std::int64_t step);
 
-/// Puts the complete folder `partial` in the place of `folder`/`name`, then removes all checkpoints but it and the newest
-/// `keep` - 1 before it. Throws Error or std::filesystem::filesystem_error.
-void publish_checkpoint(const std::filesystem::path& partial, const std::filesystem::path& folder, std::int64_t step,
-                        std::int64_t keep);
+/// Puts the complete folder `partial` in the place of `folder`/step-`step`, then removes all checkpoints but it and the
+/// newest `keep` - 1 before it. Returns what could not be removed, each with the reason. Throws Error or
+/// std::filesystem::filesystem_error when the checkpoint is not in its place.
+std::vector<std::string> publish_checkpoint(const std::filesystem::path& partial, const std::filesystem::path& folder,
+                                            std::int64_t step, std::int64_t keep);
 
 /// agree() on work with the files of checkpoints: whatever fails is a CheckpointError, but for a ConfigError. Collective.
 void agree_on_files(Communicator& world, const std::function<void()>& work);

@@ -104,6 +104,38 @@ std::vector<FileDigest> gather_digests(Communicator& world, const FileDigest& mi
   return digests;
 }
 
+/// All ranks' shards in the folder `partial`, and their digests in rank order.
+std::vector<FileDigest> write_shards(Communicator& world, const fs::path& partial,
+                                     const std::vector<Parameter>& parameters, const std::vector<FlatState>& states) {
+  FileDigest mine{0, std::string(32, '0')};
+  agree_on_files(world, [&] {
+    mine =
+        write_shard(partial / shard_name(world.rank(), world.size()), parameters, states, world.rank(), world.size());
+  });
+  return gather_digests(world, mine);
+}
+
+void write_manifest(const fs::path& partial, Manifest manifest, const std::vector<FileDigest>& digests) {
+  const int ranks = static_cast<int>(digests.size());
+  for (int rank = 0; rank < ranks; ++rank) {
+    manifest.files.emplace(shard_name(rank, ranks), digests[static_cast<std::size_t>(rank)]);
+  }
+  HashingFile file(partial / "manifest.json");
+  file.write(to_text(manifest));
+  file.commit();
+  synchronize_folder(partial);
+}
+
+/// A disk that is nearly full is better left so: metrics need room, too.
+void require_room(const fs::path& folder, const std::vector<FlatState>& states) {
+  std::uintmax_t bytes = 0;
+  for (const FlatState& state : states) bytes += state.flat.nbytes();
+  const std::uintmax_t available = fs::space(folder).available;
+  if (available >= bytes) return;
+  throw CheckpointError(folder.parent_path().string() + ": a checkpoint takes " + std::to_string(bytes) +
+                        " bytes, but " + std::to_string(available) + " are free");
+}
+
 /// A name that no other run has, in this or another container.
 std::string run_name(Communicator& world) {
   std::random_device random;
@@ -211,32 +243,30 @@ void compare_states(Communicator& world, const fs::path& checkpoint, const std::
 
 }  // namespace
 
-void save_checkpoint(Communicator& world, const fs::path& folder, const TrainingProgress& progress,
-                     const CheckpointNotes& notes, const std::vector<Parameter>& parameters,
-                     const std::vector<FlatState>& states, std::int64_t keep) {
+std::vector<std::string> save_checkpoint(Communicator& world, const fs::path& folder, const TrainingProgress& progress,
+                                         const CheckpointNotes& notes, const std::vector<Parameter>& parameters,
+                                         const std::vector<FlatState>& states, std::int64_t keep) {
   const fs::path partial = folder / (checkpoint_name(progress.step) + ".partial-" + run_name(world));
   const bool first = world.rank() == 0;
-  agree_on_files(world, [&] {
-    if (first) fs::create_directories(partial);
-  });
-  FileDigest mine{0, std::string(32, '0')};
-  agree_on_files(world, [&] {
-    mine =
-        write_shard(partial / shard_name(world.rank(), world.size()), parameters, states, world.rank(), world.size());
-  });
-  const auto digests = gather_digests(world, mine);
-  agree_on_files(world, [&] {
-    if (!first) return;
-    Manifest manifest{progress, notes, {}, stored_tensors(parameters, states, world.size())};
-    for (int rank = 0; rank < world.size(); ++rank) {
-      manifest.files.emplace(shard_name(rank, world.size()), digests[static_cast<std::size_t>(rank)]);
-    }
-    HashingFile file(partial / "manifest.json");
-    file.write(to_text(manifest));
-    file.commit();
-    synchronize_folder(partial);
-    publish_checkpoint(partial, folder, progress.step, keep);
-  });
+  std::vector<std::string> not_removed;
+  try {
+    agree_on_files(world, [&] {
+      if (!first) return;
+      fs::create_directories(partial);
+      require_room(partial, states);
+    });
+    const auto digests = write_shards(world, partial, parameters, states);
+    agree_on_files(world, [&] {
+      if (!first) return;
+      write_manifest(partial, {progress, notes, {}, stored_tensors(parameters, states, world.size())}, digests);
+      not_removed = publish_checkpoint(partial, folder, progress.step, keep);
+    });
+  } catch (const AgreedError&) {  // on all ranks: nobody writes any more
+    std::error_code ignored;
+    if (first) fs::remove_all(partial, ignored);
+    throw;
+  }
+  return not_removed;
 }
 
 CheckpointSummary summarize_checkpoint(Communicator& world, const fs::path& path) {

@@ -43,6 +43,13 @@ struct ConfigNames<OptimizerConfig::Schedule> {
 };
 
 template <>
+struct ConfigNames<CheckpointConfig::OnFailure> {
+  using OnFailure = CheckpointConfig::OnFailure;
+  static constexpr std::array<std::pair<const char*, OnFailure>, 2> names{
+      {{"continue", OnFailure::Continue}, {"stop", OnFailure::Stop}}};
+};
+
+template <>
 struct ConfigNames<Precision> {
   static constexpr std::array<std::pair<const char*, Precision>, 3> names{
       {{"fp32", Precision::Float32}, {"bf16", Precision::BFloat16}, {"fp64", Precision::Float64}}};
@@ -103,6 +110,7 @@ void describe(Fields& field, CheckpointConfig& checkpoint) {
   field("every_steps", checkpoint.every_steps, at_least(0));
   field("every_minutes", checkpoint.every_minutes, at_least(0));
   field("keep", checkpoint.keep, at_least(1));
+  field("on_failure", checkpoint.on_failure);
 }
 
 template <typename Fields>

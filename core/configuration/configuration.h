@@ -76,9 +76,11 @@ struct TrainingConfig {
 };
 
 struct CheckpointConfig {
+  enum class OnFailure { Continue, Stop };
   std::int64_t every_steps = 0;  ///< 0: not by steps
   double every_minutes = 15;     ///< besides; 0: not by time
   std::int64_t keep = 3;
+  OnFailure on_failure = OnFailure::Continue;  ///< of a save
 };
 
 struct LoggingConfig {

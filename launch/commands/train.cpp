@@ -2,7 +2,6 @@
 #include <unistd.h>
 
 #include <cerrno>
-#include <chrono>
 #include <cstring>
 #include <memory>
 #include <optional>
@@ -20,6 +19,7 @@
 #include "launch/output/run_folder.h"
 #include "launch/training/evaluation.h"
 #include "launch/training/resume.h"
+#include "launch/training/saver.h"
 #include "launch/training/training_step.h"
 
 namespace longnet {
@@ -68,28 +68,15 @@ void describe_run(Job& job, const Log& log) {
   for (const auto& warning : job.warnings) log.warn("warning: " + warning);
 }
 
-/// When the last checkpoint was written or read.
-class SaveClock {
- public:
-  void reset() { last_ = std::chrono::steady_clock::now(); }
-  bool past(double minutes) const {
-    return std::chrono::duration<double>(std::chrono::steady_clock::now() - last_).count() >= 60 * minutes;
-  }
-
- private:
-  std::chrono::steady_clock::time_point last_ = std::chrono::steady_clock::now();
-};
-
 /// What this rank wants to happen after step number `step`.
-ControlWord wishes_for(std::int64_t step, const Job& job, SignalWatch& signals, const SaveClock& clock) {
+ControlWord wishes_for(std::int64_t step, const Job& job, SignalWatch& signals, const Saver& saver) {
   const Configuration& config = job.configuration;
-  const double minutes = config.checkpoint.every_minutes;
   const auto due = [&](std::int64_t every) { return every > 0 && step % every == 0; };
   ControlWord wishes;
   wishes.stop = step >= config.training.steps;
   wishes.signal = signals.requested();
   wishes.save = wishes.stop || wishes.signal || due(config.checkpoint.every_steps) ||
-                (minutes > 0 && job.mesh.is_first() && clock.past(minutes));  // one clock decides
+                (job.mesh.is_first() && saver.due());  // one clock decides
   wishes.evaluate = due(config.training.evaluate_every_steps);
   wishes.peak_memory_bytes = peak_memory_bytes(job.device);
   return wishes;
@@ -106,6 +93,7 @@ class Run {
         first_(job.mesh.is_first()),
         log_(open()),
         training_(begin_training(job)),
+        saver_(training_, log_),
         progress_(log_, config_.training.steps, config_.logging.every_steps, first_ && on_terminal()) {
     describe_run(job_, log_);
     const MetricsBefore metrics = resume_training(training_, options.resume, options.allowed_changes, log_);
@@ -133,7 +121,6 @@ class Run {
   int run() {
     Communicator& world = *job_.mesh.world;
     const TrainingProgress& progress = training_.progress;
-    clock_.reset();
     if (progress.step < config_.training.steps) agree_on(progress.step + 1);
     bool stopped = false;
     while (progress.step < config_.training.steps && !stopped) {
@@ -160,7 +147,7 @@ class Run {
     return log;
   }
 
-  void agree_on(std::int64_t step) { wishes_.emplace(*job_.mesh.world, wishes_for(step, job_, signals_, clock_)); }
+  void agree_on(std::int64_t step) { wishes_.emplace(*job_.mesh.world, wishes_for(step, job_, signals_, saver_)); }
 
   /// A step whose numbers have not been read.
   struct LastStep {
@@ -179,7 +166,8 @@ class Run {
     const double rate = static_cast<double>(result.tokens) / result.seconds;
     if (first_) {
       folder_->write({step->number, result.loss, result.gradient_norm, result.learning_rate, step->tokens,
-                      result.seconds, rate, step->peak_memory_bytes, result.exchange_bytes, result.skipped});
+                      result.seconds, rate, step->peak_memory_bytes, result.exchange_bytes, result.skipped,
+                      saver_.failures()});
       progress_.report(step->number, result.loss, rate, result.seconds, result.skipped);
     }
     skipped_in_a_row_ = result.skipped ? skipped_in_a_row_ + 1 : 0;
@@ -206,10 +194,7 @@ class Run {
   bool after_step(const ControlWord& decision) {
     if (decision.evaluate || decision.save) report_last();
     if (decision.evaluate) evaluate_now();
-    if (decision.save) {
-      save_training(training_);
-      clock_.reset();
-    }
+    if (decision.save) saver_.save(/*last=*/decision.stop || decision.signal);
     if (!decision.signal || decision.stop) return true;
     progress_.clear();
     log_.warn("stopped on request after step " + std::to_string(training_.progress.step) +
@@ -223,12 +208,12 @@ class Run {
   bool first_;
   Log log_;
   Training training_;
+  Saver saver_;
   Progress progress_;
   std::unique_ptr<RunFolder> folder_;  ///< on the first rank
   std::optional<Agreement> wishes_;    ///< for the step that comes next
   std::optional<LastStep> last_;
   std::int64_t skipped_in_a_row_ = 0;
-  SaveClock clock_;
 };
 
 }  // namespace

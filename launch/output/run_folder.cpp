@@ -115,7 +115,8 @@ void RunFolder::write(const StepMetrics& m) {
                                     {"tokens_per_second", m.tokens_per_second},
                                     {"peak_memory_bytes", m.peak_memory_bytes},
                                     {"exchange_bytes", m.exchange_bytes},
-                                    {"skipped", m.skipped}};
+                                    {"skipped", m.skipped},
+                                    {"failed_saves", m.failed_saves}};
   metrics_.write(line.dump() + "\n");  // non-finite numbers are written as null
   write_events(m.step, {{"loss", m.loss},
                         {"gradient_norm", m.gradient_norm},

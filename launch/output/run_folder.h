@@ -25,6 +25,7 @@ struct StepMetrics {
   std::int64_t peak_memory_bytes;
   std::int64_t exchange_bytes;
   bool skipped;
+  std::int64_t failed_saves;  ///< since the program started
 };
 
 /// What the lines are that a run folder's metrics.jsonl holds when a training goes on in it.

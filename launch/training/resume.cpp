@@ -83,7 +83,7 @@ BranchChange enter_branch(Training& training, const fs::path& checkpoint, const 
     log.warn("set aside, because the training goes on from " + checkpoint.string() + ": " + path.string());
   }
   if (!change.adopts) return change;
-  save_training(training);
+  save_training(training, log);
   log.info("saved as " + (folder / checkpoint_name(step)).string());
   return change;
 }
@@ -94,15 +94,17 @@ Training begin_training(Job& job) {
   return {job, make_optimizer(job.configuration.optimizer, job.model->parameters()), {}};
 }
 
-void save_training(const Training& training) {
+void save_training(const Training& training, const Log& log) {
   const Job& job = training.job;
   const Configuration& config = job.configuration;
   TrainingProgress progress = training.progress;
   progress.updates = training.optimizer->updates();
-  save_checkpoint(*job.mesh.world, checkpoint_folder(config.run), progress,
-                  {static_cast<std::uint64_t>(config.training.seed), job.mesh.data_size, job.mesh.sequence->size(),
-                   version, job.resolved, job.data.train_digest, job.data.validation_digest},
-                  job.model->parameters().list(), states_of(training), config.checkpoint.keep);
+  const auto not_removed =
+      save_checkpoint(*job.mesh.world, checkpoint_folder(config.run), progress,
+                      {static_cast<std::uint64_t>(config.training.seed), job.mesh.data_size, job.mesh.sequence->size(),
+                       version, job.resolved, job.data.train_digest, job.data.validation_digest},
+                      job.model->parameters().list(), states_of(training), config.checkpoint.keep);
+  for (const std::string& what : not_removed) log.warn("warning: the checkpoint is saved, but " + what);
 }
 
 void load_training(Training& training, const fs::path& checkpoint) {

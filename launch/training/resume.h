@@ -14,7 +14,7 @@ namespace longnet {
 Training begin_training(Job& job);
 
 /// Saves a training between two steps, in its run folder. Collective; throws AgreedError.
-void save_training(const Training& training);
+void save_training(const Training& training, const Log& log);
 
 /// Continues it from a checkpoint, whatever that was configured with. Collective; throws AgreedError.
 void load_training(Training& training, const std::filesystem::path& checkpoint);

@@ -36,7 +36,7 @@ checkpoint: {{every_steps: 3, keep: 5}}
 """
 
 METRICS = ["step", "loss", "gradient_norm", "learning_rate", "tokens", "seconds", "tokens_per_second",
-           "peak_memory_bytes", "exchange_bytes", "skipped"]
+           "peak_memory_bytes", "exchange_bytes", "skipped", "failed_saves"]
 
 
 class Program(ProgramTest):
@@ -431,7 +431,7 @@ class Program(ProgramTest):
         self.fill(disk)
         before = (disk / "run/metrics.jsonl").read_bytes(), (disk / "run/config.yaml").read_bytes()
         result = self.run_program(1, "train", self.config, *settings(f"run={disk}/run", "training.steps=42", "checkpoint.every_steps=0"), code=4)
-        self.assertIn("No space left on device", result.stderr)
+        self.assertIn("a checkpoint takes", result.stderr)
         self.assertIn("config.yaml stays as it was", result.stdout)
         self.assertTrue((disk / "run/metrics.jsonl").read_bytes().startswith(before[0]))
         self.assertEqual((disk / "run/config.yaml").read_bytes(), before[1])
@@ -458,6 +458,37 @@ class Program(ProgramTest):
             self.assertLessEqual(len(re.findall(rf"warning: .*{name}.*cannot be written", output)), 1, "said once")
         self.assertIn("metrics.jsonl: can be written again", output)
         self.assertIn("step 3000/3000", (disk / "run/log.txt").read_text())
+
+    def test_a_save_that_fails_is_tried_again(self):
+        disk = self.on_a_small_disk("8m")
+        options = settings(f"run={disk}/run", "training.steps=100000", "checkpoint.every_steps=20", "logging.every_steps=1000")
+        process = subprocess.Popen([LONGNET, "train", str(self.config), *options], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        checkpoints = disk / "run/checkpoints"
+        metrics = disk / "run/metrics.jsonl"
+
+        def wait_for(condition):
+            deadline = time.time() + 60
+            while process.poll() is None and not condition() and time.time() < deadline:
+                time.sleep(0.02)
+            self.assertTrue(condition())
+
+        wait_for(lambda: checkpoints.exists() and list(checkpoints.glob("step-????????")))
+        self.fill(disk)
+        # Metrics need room, too, and lie on the same disk: make room for them alone.
+        with open(disk / "filler", "r+") as filler:
+            filler.truncate((disk / "filler").stat().st_size - (128 << 10))
+        wait_for(lambda: '"failed_saves":1' in metrics.read_text())
+        kept = {path.name for path in checkpoints.iterdir()}
+        self.assertTrue(kept and all(re.fullmatch("step-[0-9]{8}", name) for name in kept), kept)
+        (disk / "filler").unlink()
+        wait_for(lambda: {path.name for path in checkpoints.glob("step-????????")} - kept)
+        process.send_signal(signal.SIGTERM)
+        output, _ = process.communicate(timeout=60)
+        self.assertEqual(process.returncode, 75, output)
+        self.assertRegex(output, r"warning: step \d+ is not saved: .*(free|No space left)")
+        self.fill(disk)
+        result = self.run_program(1, "train", self.config, *options, "--set", "checkpoint.on_failure=stop", code=4)
+        self.assertIn("a checkpoint takes", result.stderr)
 
     def test_a_run_folder_that_can_never_be_written_is_refused_at_once(self):
         (self.folder / "file").write_text("")

@@ -208,7 +208,7 @@ TEST_F(TrainingStep, ACheckpointHoldsTheWholeState) {
   Job first = job(make_mpi_world());
   Training state = begin_training(first);
   for (int step = 0; step < 2; ++step) training_step(state);
-  save_training(state);
+  save_training(state, Log());
   const auto expected = training_step(state).result();
 
   Job second = job(make_mpi_world());

@@ -1,0 +1,36 @@
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+
+#include "launch/output/log.h"
+#include "launch/training/training_step.h"
+
+namespace longnet {
+
+/// Saves a training when it is due. What a disk refuses ends nothing by itself: the checkpoints before are still there,
+/// and the next save may succeed (checkpoint.on_failure).
+class Saver {
+ public:
+  Saver(const Training& training, const Log& log) : training_(training), log_(log) {}
+
+  /// Whether the clock wants a save: checkpoint.every_minutes after the last, or a minute after one that failed.
+  bool due() const;
+
+  /// Saves between two steps. `last`: the program ends after it, so that a failure is one of the training. Collective;
+  /// throws AgreedError.
+  void save(bool last);
+
+  std::int64_t failures() const { return failures_; }  ///< since the program started
+
+ private:
+  using Clock = std::chrono::steady_clock;
+
+  const Training& training_;
+  const Log& log_;
+  Clock::time_point last_ = Clock::now();
+  bool failed_ = false;  ///< the last one
+  std::int64_t failures_ = 0;
+};
+
+}  // namespace longnet
