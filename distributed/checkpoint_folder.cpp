@@ -22,6 +22,7 @@ using Json = nlohmann::json;
 
 constexpr std::string_view prefix = "step-";
 constexpr const char* abandoned = "abandoned-";
+constexpr const char* partial_mark = ".partial-";
 
 /// The step that the name of a checkpoint tells.
 std::optional<std::int64_t> step_of_name(const fs::path& path) {
@@ -73,7 +74,7 @@ fs::path free_name(const fs::path& name) {
 
 /// A folder that is half removed when the power goes is no checkpoint any more.
 void remove_checkpoint(const fs::path& path) {
-  const fs::path leaving = free_name(path.string() + ".partial-removed");
+  const fs::path leaving = free_name(path.string() + partial_mark + "removed");
   fs::rename(path, leaving);
   fs::remove_all(leaving);
 }
@@ -153,7 +154,7 @@ BranchChange change_branch(Communicator& world, const fs::path& folder, const fs
 std::vector<std::string> publish_checkpoint(const fs::path& partial, const fs::path& folder, std::int64_t step,
                                             std::int64_t keep) {
   const fs::path target = folder / checkpoint_name(step);
-  const fs::path replaced = free_name(target.string() + ".partial-replaced");
+  const fs::path replaced = free_name(target.string() + partial_mark + "replaced");
   const bool replaces = fs::exists(target);
   if (replaces) fs::rename(target, replaced);  // an unusable or equal one
   fs::rename(partial, target);
@@ -173,6 +174,21 @@ std::vector<std::string> publish_checkpoint(const fs::path& partial, const fs::p
     if (step_of_name(path).value_or(0) <= step && ++kept > keep) attempt([&] { remove_checkpoint(path); });
   }
   return failures;
+}
+
+fs::path partial_folder(const fs::path& folder, std::int64_t step, const std::string& run) {
+  return folder / (checkpoint_name(step) + partial_mark + run);
+}
+
+std::vector<fs::path> remove_leftovers(const fs::path& folder) {
+  std::vector<fs::path> found;
+  if (!fs::exists(folder)) return found;
+  for (const auto& entry : fs::directory_iterator(folder)) {
+    const std::string name = entry.path().filename().string();
+    if (name.starts_with(prefix) && name.find(partial_mark) != std::string::npos) found.push_back(entry.path());
+  }
+  for (const fs::path& path : found) fs::remove_all(path);
+  return found;
 }
 
 }  // namespace longnet

@@ -18,6 +18,9 @@ namespace longnet {
 /// The name of the checkpoint after `step`.
 std::string checkpoint_name(std::int64_t step);
 
+/// Where that checkpoint is written before it gets its name. `run` tells apart what several jobs write.
+std::filesystem::path partial_folder(const std::filesystem::path& folder, std::int64_t step, const std::string& run);
+
 /// What a folder of checkpoints holds.
 struct CheckpointList {
   std::vector<std::filesystem::path> checkpoints;  ///< newest first: their manifests are sound
@@ -46,6 +49,10 @@ BranchChange change_branch(Communicator& world, const std::filesystem::path& fol
 /// std::filesystem::filesystem_error when the checkpoint is not in its place.
 std::vector<std::string> publish_checkpoint(const std::filesystem::path& partial, const std::filesystem::path& folder,
                                             std::int64_t step, std::int64_t keep);
+
+/// Removes what saves and removals that did not end have left in `folder`, and returns it. For the job that has the
+/// folder to itself. Throws std::filesystem::filesystem_error.
+std::vector<std::filesystem::path> remove_leftovers(const std::filesystem::path& folder);
 
 /// agree() on work with the files of checkpoints: whatever fails is a CheckpointError, but for a ConfigError. Collective.
 void agree_on_files(Communicator& world, const std::function<void()>& work);

@@ -246,7 +246,7 @@ void compare_states(Communicator& world, const fs::path& checkpoint, const std::
 std::vector<std::string> save_checkpoint(Communicator& world, const fs::path& folder, const TrainingProgress& progress,
                                          const CheckpointNotes& notes, const std::vector<Parameter>& parameters,
                                          const std::vector<FlatState>& states, std::int64_t keep) {
-  const fs::path partial = folder / (checkpoint_name(progress.step) + ".partial-" + run_name(world));
+  const fs::path partial = partial_folder(folder, progress.step, run_name(world));
   const bool first = world.rank() == 0;
   std::vector<std::string> not_removed;
   try {

@@ -11,6 +11,7 @@
 #include "distributed/checkpoint_folder.h"
 #include "launch/commands/commands.h"
 #include "launch/output/run_folder.h"
+#include "launch/output/run_lock.h"
 #include "launch/training/resume.h"
 
 namespace longnet {
@@ -113,6 +114,14 @@ int checkpoint_import(std::unique_ptr<Communicator> world, const ImportOptions& 
   Communicator& ranks = *job.mesh.world;
   ParameterSet& parameters = job.model->parameters();
   const auto folder = checkpoint_folder(job.configuration.run);
+  std::unique_ptr<RunLock> lock;
+  agree(ranks, [&] {
+    if (!job.mesh.is_first()) return;
+    std::filesystem::create_directories(folder);
+    lock = std::make_unique<RunLock>(job.configuration.run, RunLock::Settings{.say = [](const std::string& line) {
+                                       std::fprintf(stderr, "longnet: %s\n", line.c_str());
+                                     }});
+  });
   const CheckpointList list = list_checkpoints(ranks, folder);
   if (!list.checkpoints.empty() || !list.passed_over.empty() || !list.set_aside.empty()) {
     throw AgreedError(ConfigError(folder.string() + " holds checkpoints; choose another run folder (--set run=...)"));

@@ -10,6 +10,7 @@
 
 #include "core/error.h"
 #include "distributed/agreement.h"
+#include "distributed/checkpoint_folder.h"
 #include "distributed/control_word.h"
 #include "launch/commands/commands.h"
 #include "launch/job/version.h"
@@ -17,6 +18,7 @@
 #include "launch/output/peak_memory.h"
 #include "launch/output/progress.h"
 #include "launch/output/run_folder.h"
+#include "launch/output/run_lock.h"
 #include "launch/training/evaluation.h"
 #include "launch/training/resume.h"
 #include "launch/training/saver.h"
@@ -139,10 +141,18 @@ class Run {
     return 0;
   }
 
+  /// Opens the log, and keeps other jobs out of the folder.
   Log open() {
     Log log;
     agree(*job_.mesh.world, [&] {
-      if (first_) log = open_log(config_.run);
+      if (!first_) return;
+      log = open_log(config_.run);
+      lock_ = std::make_unique<RunLock>(config_.run,
+                                        RunLock::Settings{.say = [log](const std::string& line) { log.warn(line); }});
+      if (!lock_->is_held()) return;
+      for (const fs::path& path : remove_leftovers(checkpoint_folder(config_.run))) {
+        log.warn("removed what a save that did not end had left: " + path.string());
+      }
     });
     return log;
   }
@@ -165,6 +175,7 @@ class Run {
     const StepResult result = step->started.result();
     const double rate = static_cast<double>(result.tokens) / result.seconds;
     if (first_) {
+      lock_->require_held();
       folder_->write({step->number, result.loss, result.gradient_norm, result.learning_rate, step->tokens,
                       result.seconds, rate, step->peak_memory_bytes, result.exchange_bytes, result.skipped,
                       saver_.failures()});
@@ -206,6 +217,7 @@ class Run {
   const Configuration& config_;
   SignalWatch& signals_;
   bool first_;
+  std::unique_ptr<RunLock> lock_;  ///< on the first rank
   Log log_;
   Training training_;
   Saver saver_;

@@ -459,6 +459,35 @@ class Program(ProgramTest):
         self.assertIn("metrics.jsonl: can be written again", output)
         self.assertIn("step 3000/3000", (disk / "run/log.txt").read_text())
 
+    def test_a_run_folder_has_one_job(self):
+        first = subprocess.Popen(self.command(2, "train", self.config, *self.ENDLESS), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        metrics = self.folder / "run/metrics.jsonl"
+        while not (metrics.exists() and metrics.read_text().count("\n") > 2):
+            time.sleep(0.02)
+        result = self.run_program(2, "train", self.config, code=2)
+        self.assertIn("the run folder is in use by process", result.stderr)
+        self.run_program(1, "eval", self.config, "--checkpoint", "none", "--contexts", "64")
+        first.send_signal(signal.SIGUSR1)
+        output, _ = first.communicate(timeout=60)
+        self.assertEqual(first.returncode, 75, output)
+        self.assertEqual([line["step"] for line in self.metrics()], list(range(1, len(self.metrics()) + 1)))
+        self.assertFalse((self.folder / "run/lock").exists())
+
+    def test_a_killed_job_leaves_nothing_behind(self):
+        process = subprocess.Popen([LONGNET, "train", str(self.config), *self.ENDLESS, "--set", "checkpoint.every_steps=1"],
+                                   stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        checkpoints = self.folder / "run/checkpoints"
+        while not (checkpoints.exists() and list(checkpoints.glob("step-????????"))):
+            time.sleep(0.02)
+        process.kill()
+        process.communicate()
+        (checkpoints / "step-00000099.partial-17").mkdir()
+        steps = int(max(path.name for path in checkpoints.glob("step-????????"))[5:])
+        result = self.train(1, f"training.steps={steps + 1}")
+        self.assertIn("the run folder's last job did not end by itself", result.stdout)
+        self.assertIn("step-00000099.partial-17", result.stdout)
+        self.assertEqual([], [path for path in (self.folder / "run").rglob("*") if "partial" in path.name or path.name == "lock"])
+
     def test_a_save_that_fails_is_tried_again(self):
         disk = self.on_a_small_disk("8m")
         options = settings(f"run={disk}/run", "training.steps=100000", "checkpoint.every_steps=20", "logging.every_steps=1000")
