@@ -2,6 +2,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <chrono>
 #include <functional>
 #include <memory>
 #include <vector>
@@ -52,6 +53,9 @@ class Communicator {
 
   /// Waits until every rank has come here.
   virtual void barrier() = 0;
+
+  /// How long the host waits for an operation before it fails: here, where this group was split from, and in its parts.
+  virtual void set_timeout(std::chrono::milliseconds timeout) = 0;
 
   /// Sends root's `data` to all.
   virtual std::unique_ptr<Work> broadcast(at::Tensor data, int root) = 0;

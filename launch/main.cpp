@@ -1,5 +1,11 @@
+#include <unistd.h>
+
+#include <array>
+#include <chrono>
 #include <cstdio>
+#include <cstdlib>
 #include <exception>
+#include <string>
 
 #include "core/error.h"
 #include "core/failure.h"
@@ -7,6 +13,7 @@
 #include "distributed/mpi/mpi_communicator.h"
 #include "distributed/mpi/mpi_environment.h"
 #include "launch/command_line.h"
+#include "launch/job/deadline.h"
 #include "launch/job/signals.h"
 
 namespace longnet {
@@ -19,8 +26,27 @@ int finish_output(int code) {
   return FileError("").exit_code();
 }
 
-int run_command(int argc, char** argv, const MpiEnvironment& mpi, SignalWatch& signals) {
+/// How long MPI may take to start and to end, when no configuration says so yet or any more.
+std::chrono::seconds start_timeout() {
+  constexpr int default_seconds = 600;
+  const char* text = std::getenv("LONGNET_START_TIMEOUT_SECONDS");
+  const int seconds = text == nullptr ? default_seconds : std::atoi(text);
+  return std::chrono::seconds(seconds > 0 ? seconds : default_seconds);
+}
+
+[[noreturn]] void end_hanging(const std::string& what) {
+  std::array<char, 256> host{};
+  ::gethostname(host.data(), host.size() - 1);
+  std::fprintf(stderr,
+               "longnet: %s did not end within %lld s on %s: another rank may be stopped, gone or out of reach\n",
+               what.c_str(), static_cast<long long>(start_timeout().count()), host.data());
+  std::_Exit(CommunicationError("").exit_code());
+}
+
+int run_command(int argc, char** argv, const MpiEnvironment& mpi, SignalWatch& signals, Deadline& deadline) {
   auto world = make_mpi_world();
+  world->set_timeout(start_timeout());
+  deadline.disarm();
   const bool first = world->rank() == 0;
   Request request;
   agree(*world, [&] {
@@ -41,12 +67,17 @@ int run_command(int argc, char** argv, const MpiEnvironment& mpi, SignalWatch& s
 
 int run(int argc, char** argv) {
   SignalWatch signals;
+  Deadline deadline(start_timeout(), end_hanging);
+  deadline.arm("the start of MPI");
   const MpiEnvironment mpi(argc, argv);
   const int rank = mpi.world_rank();
   try {
-    return run_command(argc, argv, mpi, signals);
+    const int code = run_command(argc, argv, mpi, signals, deadline);
+    deadline.arm("the end of MPI");
+    return code;
   } catch (const AgreedError& error) {
     if (rank == 0) std::fprintf(stderr, "longnet: %s\n", error.what());
+    deadline.arm("the end of MPI");
     return error.exit_code();
   } catch (const std::exception& error) {  // this rank's alone: the others may wait for it
     const Failure failure = failure_of(error);

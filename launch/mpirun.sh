@@ -70,4 +70,8 @@ while kill -0 $job 2>/dev/null; do   # a signal had ended the wait
   code=0
   wait $job || code=$?
 done
+# --quiet silences mpirun about this, too.
+if ((code > 128)) && [[ ! $asked ]]; then
+  echo "mpirun.sh: a rank was killed by SIG$(kill -l $((code - 128))); the memory of the host may not have sufficed (dmesg tells)" >&2 || true
+fi
 exit $code

@@ -45,7 +45,7 @@ struct ParallelConfig {
   enum class Transport { Automatic, Aligned, Unaligned } transport = Transport::Automatic;
   enum class Device { Automatic, Cpu, Cuda } device = Device::Automatic;  ///< automatic: a GPU where there is one
   bool share_gpu = false;              ///< let several ranks use one GPU; their tensors then travel through the host
-  std::int64_t timeout_seconds = 600;  ///< of an operation between GPUs
+  std::int64_t timeout_seconds = 600;  ///< of an operation between ranks
 };
 
 struct OptimizerConfig {

@@ -8,6 +8,11 @@
 
 namespace longnet::mpi {
 
+MpiWork::MpiWork(const char* name, std::shared_ptr<Group> group, std::shared_ptr<Attendance> attendance)
+    : group_(std::move(group)),
+      attendance_(std::move(attendance)),
+      operation_{name, group_.get(), ++group_->operations} {}
+
 MpiWork::~MpiWork() {
   // An exception has taken the place of wait(). MPI may still write: its memory must outlive this object.
   if (!done_ && !requests_.empty()) new (std::nothrow) std::vector<at::Tensor>(std::move(tensors_));
@@ -20,17 +25,13 @@ MPI_Request* MpiWork::add_request() {
 bool MpiWork::poll() {
   if (done_) return true;
   int complete_flag = 0;
-  std::vector<MPI_Status> statuses(requests_.size());
-  LONGNET_MPI(MPI_Testall(static_cast<int>(requests_.size()), requests_.data(), &complete_flag, statuses.data()));
+  LONGNET_MPI(MPI_Testall(static_cast<int>(requests_.size()), requests_.data(), &complete_flag, MPI_STATUSES_IGNORE));
   if (complete_flag != 0) complete();
   return done_;
 }
 
 void MpiWork::wait() {
-  if (done_) return;
-  std::vector<MPI_Status> statuses(requests_.size());
-  LONGNET_MPI(MPI_Waitall(static_cast<int>(requests_.size()), requests_.data(), statuses.data()));
-  complete();
+  attendance_->wait(operation_, [this] { return poll(); });
 }
 
 void MpiWork::complete() {

@@ -3,16 +3,19 @@
 #include <mpi.h>
 
 #include <functional>
+#include <memory>
 #include <vector>
 
 #include "distributed/communicator.h"
+#include "distributed/mpi/attendance.h"
 
 namespace longnet::mpi {
 
 /// MPI requests, with everything that must live until they are complete.
 class MpiWork : public Work {
  public:
-  MpiWork() = default;
+  /// The next operation of `group`.
+  MpiWork(const char* name, std::shared_ptr<Group> group, std::shared_ptr<Attendance> attendance);
   ~MpiWork() override;
 
   /// Room for one more request.
@@ -28,6 +31,9 @@ class MpiWork : public Work {
  private:
   void complete();
 
+  std::shared_ptr<Group> group_;
+  std::shared_ptr<Attendance> attendance_;
+  Operation operation_;
   std::vector<MPI_Request> requests_;
   std::vector<at::Tensor> tensors_;
   std::vector<std::function<void()>> completions_;

@@ -93,6 +93,8 @@ class NcclCommunicator : public Communicator {
 
   void barrier() override { host_->barrier(); }
 
+  void set_timeout(std::chrono::milliseconds timeout) override { host_->set_timeout(timeout); }
+
   std::unique_ptr<Work> broadcast(at::Tensor data, int root) override {
     if (data.is_cpu()) return host_->broadcast(std::move(data), root);
     check_device(data);

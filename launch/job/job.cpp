@@ -80,8 +80,9 @@ Job start_job(std::unique_ptr<Communicator> world, const JobOptions& options) {
   require_same(*world, "configuration", to_yaml(resolved));
 
   const DeviceChoice choice = choose_device(configuration.parallel, *world);
+  const std::chrono::seconds timeout(configuration.parallel.timeout_seconds);
+  world->set_timeout(timeout);
   if (choice.device.is_cuda() && !choice.shared) {
-    const std::chrono::seconds timeout(configuration.parallel.timeout_seconds);
     world = make_nccl_communicator(std::move(world), {choice.device, timeout, options.on_failure});
   }
   const std::int64_t sequence = sequence_ranks(configuration, world->size());

@@ -670,6 +670,56 @@ class Program(ProgramTest):
         self.assertIn(line, result.stderr)
         self.assert_nothing_runs()
 
+    def ranks_of(self, process):
+        """The ranks' process numbers, in the order in which mpirun started them."""
+        deadline = time.time() + 30
+        while time.time() < deadline:
+            children = [int(pid) for task in Path(f"/proc/{process.pid}/task").glob("*/children") for pid in task.read_text().split()]
+            if children and all(b"longnet" in Path(f"/proc/{pid}/cmdline").read_bytes() for pid in children):
+                return children
+            time.sleep(0.02)
+        self.fail("no ranks")
+
+    def test_a_stopped_rank_is_named(self):
+        command = self.command(3, "train", self.config, *self.ENDLESS, "--set", "parallel.timeout_seconds=3")
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        metrics = self.folder / "run/metrics.jsonl"
+        while not (metrics.exists() and metrics.read_text().count("\n") > 2):
+            time.sleep(0.02)
+        os.kill(self.ranks_of(process)[1], signal.SIGSTOP)
+        begin = time.time()
+        _, errors = process.communicate(timeout=60)
+        self.assertLess(time.time() - begin, 3 + 5 + 2)
+        self.assertEqual(process.returncode, 6, errors)
+        line, = [line for line in errors.splitlines() if line.startswith("longnet:")]
+        self.assertRegex(line, "operation number [0-9]+ of .*, did not end within 3 s")
+        self.assertRegex(line, r"stopped, gone or at work elsewhere are rank 1 on \S+")
+        self.assertIn("there are rank ", line)
+        self.assert_nothing_runs()
+
+    def test_a_rank_that_never_starts_is_told(self):
+        start = 'if [ "$OMPI_COMM_WORLD_RANK" = 1 ]; then kill -STOP $$; fi; exec "$0" "$@"'
+        command = [*self.command(2)[:-1], "sh", "-c", start, LONGNET, "train", str(self.config)]
+        result = subprocess.run(command, capture_output=True, text=True, timeout=60, env={**os.environ, "LONGNET_START_TIMEOUT_SECONDS": "2"})
+        self.assertEqual(result.returncode, 6, result.stderr)
+        line, = [line for line in result.stderr.splitlines() if line.startswith("longnet:")]
+        self.assertIn("the start of MPI did not end within 2 s", line)
+        self.assert_nothing_runs()
+
+    def test_a_killed_rank_is_told_by_the_script(self):
+        process = subprocess.Popen([self.SCRIPT, "2", "train", str(self.config), *self.ENDLESS], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+                                   text=True, env={**os.environ, "LONGNET": LONGNET})
+        metrics = self.folder / "run/metrics.jsonl"
+        while not (metrics.exists() and metrics.read_text().count("\n") > 2):
+            time.sleep(0.02)
+        mpirun, = [int(pid) for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
+        ranks = [int(pid) for task in Path(f"/proc/{mpirun}/task").glob("*/children") for pid in task.read_text().split()]
+        os.kill(ranks[1], signal.SIGKILL)
+        _, errors = process.communicate(timeout=60)
+        self.assertEqual(process.returncode, 137, errors)
+        self.assertIn("mpirun.sh: a rank was killed by SIGKILL", errors)
+        self.assert_nothing_runs()
+
     def test_ranks_with_different_configurations(self):
         other = self.folder / "other.yaml"
         other.write_text(self.config.read_text().replace("warmup_steps: 2", "warmup_steps: 1"))
