@@ -26,6 +26,13 @@ bool tells_of_memory(const std::string& message) {
 
 }  // namespace
 
+std::string one_line(std::string message) {
+  for (char& character : message) {
+    if (static_cast<unsigned char>(character) < ' ' || character == '\x7f') character = ' ';
+  }
+  return message;
+}
+
 Failure failure_of(const std::exception& error) {
   if (const auto* own = dynamic_cast<const Error*>(&error)) return {own->what(), own->exit_code()};
   if (const auto* files = dynamic_cast<const std::filesystem::filesystem_error*>(&error)) {

@@ -11,6 +11,9 @@ struct Failure {
   int exit_code;
 };
 
+/// A message as one line: what it quotes of a file may hold other characters.
+std::string one_line(std::string message);
+
 /// Of any exception: the project's own, files and folders that the system refuses, memory that is not there, and what
 /// LibTorch throws. All that is left is an internal error, exit code 1.
 Failure failure_of(const std::exception& error);

@@ -79,16 +79,25 @@ void remove_checkpoint(const fs::path& path) {
   fs::remove_all(leaving);
 }
 
-/// Whether `checkpoint` is one of those that count in `folder`.
-bool is_in_force(const fs::path& checkpoint, const fs::path& folder) {
-  if (!fs::exists(folder)) return false;
-  const fs::path real = fs::canonical(checkpoint);
-  return step_of_name(real) && real.parent_path() == fs::canonical(folder);
+/// Sets aside the checkpoints beyond `step`.
+std::vector<fs::path> set_aside(const fs::path& folder, std::int64_t step) {
+  std::vector<fs::path> moved;
+  for (const auto& [number, path] : numbered_folders(folder)) {
+    if (number <= step) continue;
+    moved.push_back(free_name(folder / (abandoned + path.filename().string())));
+    fs::rename(path, moved.back());
+  }
+  if (!moved.empty()) synchronize_folder(folder);
+  return moved;
 }
 
 /// What rank 0 has, on all ranks.
 Json shared(Communicator& world, const Json& value) {
   return Json::parse(broadcast_text(world, value.dump(), 0));
+}
+
+std::vector<std::string> as_texts(const std::vector<fs::path>& paths) {
+  return {paths.begin(), paths.end()};
 }
 
 template <class Text>
@@ -126,33 +135,32 @@ CheckpointList list_checkpoints(Communicator& world, const fs::path& folder) {
   agree_on_files(world, [&] {
     if (world.rank() == 0) list = look_into(folder);
   });
-  const auto as_texts = [](const std::vector<fs::path>& paths) {
-    return std::vector<std::string>(paths.begin(), paths.end());
-  };
   const Json all = shared(world, Json::array({as_texts(list.checkpoints), list.passed_over, as_texts(list.set_aside)}));
   return {texts_of<fs::path>(all[0]), texts_of<std::string>(all[1]), texts_of<fs::path>(all[2])};
 }
 
-BranchChange change_branch(Communicator& world, const fs::path& folder, const fs::path& checkpoint, std::int64_t step) {
-  bool adopts = false;
-  std::vector<std::string> moved;
+bool is_in_force(Communicator& world, const fs::path& checkpoint, const fs::path& folder) {
+  bool in_force = false;
   agree_on_files(world, [&] {
-    if (world.rank() != 0) return;
-    adopts = !is_in_force(checkpoint, folder);
-    for (const auto& [number, path] : numbered_folders(folder)) {
-      if (!adopts && number <= step) continue;
-      const fs::path aside = free_name(folder / (abandoned + path.filename().string()));
-      fs::rename(path, aside);
-      moved.push_back(aside.string());
-    }
-    if (!moved.empty()) synchronize_folder(folder);
+    if (world.rank() != 0 || !fs::exists(folder)) return;
+    const fs::path real = fs::canonical(checkpoint);
+    in_force = step_of_name(real) && real.parent_path() == fs::canonical(folder);
   });
-  const Json all = shared(world, Json::array({adopts, moved}));
-  return {all[0].get<bool>(), texts_of<fs::path>(all[1])};
+  return shared(world, in_force).get<bool>();
 }
 
-std::vector<std::string> publish_checkpoint(const fs::path& partial, const fs::path& folder, std::int64_t step,
-                                            std::int64_t keep) {
+std::vector<fs::path> set_aside_after(Communicator& world, const fs::path& folder, std::int64_t step) {
+  std::vector<fs::path> moved;
+  agree_on_files(world, [&] {
+    if (world.rank() == 0) moved = set_aside(folder, step);
+  });
+  return texts_of<fs::path>(shared(world, as_texts(moved)));
+}
+
+Publication publish_checkpoint(const fs::path& partial, const fs::path& folder, std::int64_t step, Lineage lineage,
+                               std::int64_t keep) {
+  Publication changes;
+  if (lineage == Lineage::New) changes.set_aside = set_aside(folder, -1);
   const fs::path target = folder / checkpoint_name(step);
   const fs::path replaced = free_name(target.string() + partial_mark + "replaced");
   const bool replaces = fs::exists(target);
@@ -160,12 +168,11 @@ std::vector<std::string> publish_checkpoint(const fs::path& partial, const fs::p
   fs::rename(partial, target);
   synchronize_folder(folder);
 
-  std::vector<std::string> failures;
   const auto attempt = [&](const auto& removal) {
     try {
       removal();
     } catch (const fs::filesystem_error& error) {
-      failures.push_back(error.path1().string() + " cannot be removed: " + error.code().message());
+      changes.not_removed.push_back(error.path1().string() + " cannot be removed: " + error.code().message());
     }
   };
   if (replaces) attempt([&] { fs::remove_all(replaced); });
@@ -173,7 +180,7 @@ std::vector<std::string> publish_checkpoint(const fs::path& partial, const fs::p
   for (const fs::path& path : look_into(folder).checkpoints) {
     if (step_of_name(path).value_or(0) <= step && ++kept > keep) attempt([&] { remove_checkpoint(path); });
   }
-  return failures;
+  return changes;
 }
 
 fs::path partial_folder(const fs::path& folder, std::int64_t step, const std::string& run) {

@@ -32,23 +32,32 @@ struct CheckpointList {
 /// be read.
 CheckpointList list_checkpoints(Communicator& world, const std::filesystem::path& folder);
 
-/// What continuing from a checkpoint does to a folder.
-struct BranchChange {
-  bool adopts;                                   ///< the checkpoint is not of the branch in force: save its state here
-  std::vector<std::filesystem::path> set_aside;  ///< new names
+/// Whether `checkpoint` is one of those that count in `folder`, so that those before it are its past. Collective; throws
+/// AgreedError.
+bool is_in_force(Communicator& world, const std::filesystem::path& checkpoint, const std::filesystem::path& folder);
+
+/// Makes all checkpoints of `folder` beyond `step` stop counting, because the training goes on from there: renames them to
+/// abandoned-step-NNNNNNNN. Returns their new names. Collective; throws AgreedError.
+std::vector<std::filesystem::path> set_aside_after(Communicator& world, const std::filesystem::path& folder,
+                                                   std::int64_t step);
+
+/// Of what branch of the training a new checkpoint is.
+enum class Lineage {
+  Continued,  ///< it follows those in the folder
+  New,        ///< none of those in the folder is its past: they are set aside
 };
 
-/// Makes all checkpoints of `folder` stop counting that are not the past of `checkpoint`, which is after `step` steps and
-/// need not lie in the folder: renames them to abandoned-step-NNNNNNNN. Only those of the branch in force up to the
-/// checkpoint are known to be its past, and only if it is one of them. Collective; throws AgreedError.
-BranchChange change_branch(Communicator& world, const std::filesystem::path& folder,
-                           const std::filesystem::path& checkpoint, std::int64_t step);
+/// What else has changed in a folder when a checkpoint was put into it.
+struct Publication {
+  std::vector<std::filesystem::path> set_aside;  ///< new names
+  std::vector<std::string> not_removed;          ///< each with the reason
+};
 
-/// Puts the complete folder `partial` in the place of `folder`/step-`step`, then removes all checkpoints but it and the
-/// newest `keep` - 1 before it. Returns what could not be removed, each with the reason. Throws Error or
-/// std::filesystem::filesystem_error when the checkpoint is not in its place.
-std::vector<std::string> publish_checkpoint(const std::filesystem::path& partial, const std::filesystem::path& folder,
-                                            std::int64_t step, std::int64_t keep);
+/// Puts the complete folder `partial` in the place of `folder`/step-`step`. Then removes all checkpoints but it and the
+/// newest `keep` - 1 before it. Throws Error or std::filesystem::filesystem_error when the checkpoint is not in its
+/// place.
+Publication publish_checkpoint(const std::filesystem::path& partial, const std::filesystem::path& folder,
+                               std::int64_t step, Lineage lineage, std::int64_t keep);
 
 /// Removes what saves and removals that did not end have left in `folder`, and returns it. For the job that has the
 /// folder to itself. Throws std::filesystem::filesystem_error.

@@ -243,12 +243,12 @@ void compare_states(Communicator& world, const fs::path& checkpoint, const std::
 
 }  // namespace
 
-std::vector<std::string> save_checkpoint(Communicator& world, const fs::path& folder, const TrainingProgress& progress,
-                                         const CheckpointNotes& notes, const std::vector<Parameter>& parameters,
-                                         const std::vector<FlatState>& states, std::int64_t keep) {
+Publication save_checkpoint(Communicator& world, const fs::path& folder, const TrainingProgress& progress,
+                            const CheckpointNotes& notes, const std::vector<Parameter>& parameters,
+                            const std::vector<FlatState>& states, Lineage lineage, std::int64_t keep) {
   const fs::path partial = partial_folder(folder, progress.step, run_name(world));
   const bool first = world.rank() == 0;
-  std::vector<std::string> not_removed;
+  Publication changes;
   try {
     agree_on_files(world, [&] {
       if (!first) return;
@@ -259,14 +259,14 @@ std::vector<std::string> save_checkpoint(Communicator& world, const fs::path& fo
     agree_on_files(world, [&] {
       if (!first) return;
       write_manifest(partial, {progress, notes, {}, stored_tensors(parameters, states, world.size())}, digests);
-      not_removed = publish_checkpoint(partial, folder, progress.step, keep);
+      changes = publish_checkpoint(partial, folder, progress.step, lineage, keep);
     });
   } catch (const AgreedError&) {  // on all ranks: nobody writes any more
     std::error_code ignored;
     if (first) fs::remove_all(partial, ignored);
     throw;
   }
-  return not_removed;
+  return changes;
 }
 
 CheckpointSummary summarize_checkpoint(Communicator& world, const fs::path& path) {

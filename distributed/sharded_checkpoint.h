@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "core/layers/parameters.h"
+#include "distributed/checkpoint_folder.h"
 #include "distributed/checkpoint_manifest.h"
 #include "distributed/communicator.h"
 
@@ -23,12 +24,11 @@ struct FlatState {
 };
 
 /// Writes `folder`/step-NNNNNNNN, then removes all but it and the newest `keep` - 1 before it. Rank r stores the r-th of
-/// equal parts of each flat tensor. On rank 0, returns what could not be removed, each with the reason. Collective;
-/// throws AgreedError, after removing what was written, when there is no room or a disk refuses.
-std::vector<std::string> save_checkpoint(Communicator& world, const std::filesystem::path& folder,
-                                         const TrainingProgress& progress, const CheckpointNotes& notes,
-                                         const std::vector<Parameter>& parameters, const std::vector<FlatState>& states,
-                                         std::int64_t keep);
+/// equal parts of each flat tensor. On rank 0, returns what else has changed in the folder. Collective; throws
+/// AgreedError, after removing what was written, when there is no room or a disk refuses.
+Publication save_checkpoint(Communicator& world, const std::filesystem::path& folder, const TrainingProgress& progress,
+                            const CheckpointNotes& notes, const std::vector<Parameter>& parameters,
+                            const std::vector<FlatState>& states, Lineage lineage, std::int64_t keep);
 
 /// What a checkpoint says about itself.
 struct CheckpointSummary {

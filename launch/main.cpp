@@ -76,12 +76,12 @@ int run(int argc, char** argv) {
     deadline.arm("the end of MPI");
     return code;
   } catch (const AgreedError& error) {
-    if (rank == 0) std::fprintf(stderr, "longnet: %s\n", error.what());
+    if (rank == 0) std::fprintf(stderr, "longnet: %s\n", one_line(error.what()).c_str());
     deadline.arm("the end of MPI");
     return error.exit_code();
   } catch (const std::exception& error) {  // this rank's alone: the others may wait for it
     const Failure failure = failure_of(error);
-    std::fprintf(stderr, "longnet: rank %d: %s\n", rank, failure.message.c_str());
+    std::fprintf(stderr, "longnet: rank %d: %s\n", rank, one_line(failure.message).c_str());
     mpi.abort(failure.exit_code);
   }
 }

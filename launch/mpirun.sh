@@ -41,11 +41,12 @@ ask_to_stop() {
   done
 }
 
-asked='' interrupted=''
+asked='' interrupted='' ended_by=''
 stop() {
   # A terminal that has closed takes no words.
   if [[ $saves && ! $asked ]]; then echo "mpirun.sh: stopping with a checkpoint; Ctrl-C (again) stops at once" >&2 || true; fi
   if [[ ! $saves || ($1 == INT && $interrupted) ]]; then
+    ended_by=$1
     kill -TERM "$job" 2>/dev/null || true
   elif [[ ! $asked ]]; then
     ask_to_stop &
@@ -57,8 +58,11 @@ stop() {
 # Commands that have nothing to save are ended.
 if [[ ${1:-} == train ]]; then saves=1; else saves=''; fi
 # In a process group of its own, so that Ctrl-C reaches this script and not mpirun. --quiet: longnet says itself what is wrong.
+# Should this script be killed, mpirun gets to know.
+followed=()
+if command -v setpriv >/dev/null; then followed=(setpriv --pdeathsig "$([[ $saves ]] && echo USR1 || echo TERM)"); fi
 set -m
-mpirun --quiet --bind-to none --oversubscribe -np "$ranks" "${LONGNET:-$here/build/release/bin/longnet}" "$@" <&0 &
+"${followed[@]}" mpirun --quiet --bind-to none --oversubscribe -np "$ranks" "${LONGNET:-$here/build/release/bin/longnet}" "$@" <&0 &
 job=$!
 set +m
 for name in INT TERM HUP USR1; do trap "stop $name" $name; done
@@ -70,6 +74,7 @@ while kill -0 $job 2>/dev/null; do   # a signal had ended the wait
   code=0
   wait $job || code=$?
 done
+if [[ $ended_by ]]; then exit $((128 + $(kill -l "$ended_by"))); fi   # mpirun's own code tells nothing then
 # --quiet silences mpirun about this, too.
 if ((code > 128)) && [[ ! $asked ]]; then
   echo "mpirun.sh: a rank was killed by SIG$(kill -l $((code - 128))); the memory of the host may not have sufficed (dmesg tells)" >&2 || true

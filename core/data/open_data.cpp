@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <cmath>
+#include <set>
 #include <span>
+#include <sstream>
 
 #include "core/data/fasta.h"
 #include "core/data/paths.h"
@@ -26,6 +28,15 @@ std::int64_t count(const Recordings& recordings) {
   return static_cast<std::int64_t>(recordings.size());
 }
 
+std::int64_t lines_in_both(const std::string& first, const std::string& second) {
+  std::set<std::string> lines;
+  std::istringstream first_lines(first), second_lines(second);
+  for (std::string line; std::getline(first_lines, line);) lines.insert(line);
+  std::int64_t both = 0;
+  for (std::string line; std::getline(second_lines, line);) both += lines.contains(line) ? 1 : 0;
+  return both;
+}
+
 /// `train`, `validation`: fingerprints of their files; the latter is empty where a part of the former is held out.
 Data with_digests(Data data, const std::string& train, const std::string& validation) {
   const auto digest = [](const std::string& files, const Dataset& dataset) {
@@ -33,6 +44,11 @@ Data with_digests(Data data, const std::string& train, const std::string& valida
     return digest_of(std::as_bytes(std::span(text))).xxh3_128;
   };
   data.fingerprint = train + validation;
+  if (const auto both = lines_in_both(train, validation); both > 0) {
+    data.warnings.push_back(std::to_string(both) +
+                            " of the files of data.validation are among those of data.train, too: what " +
+                            "is held out is trained on");
+  }
   data.train_digest = digest(train, *data.train);
   data.validation_digest = digest(validation.empty() ? train : validation, *data.validation);
   return data;

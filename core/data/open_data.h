@@ -17,6 +17,7 @@ struct Data {
   std::string fingerprint;  ///< differs when the data differ: a line for each file
   /// Digests of what is trained on and of what is evaluated: they differ when files, or the part of them, do.
   std::string train_digest, validation_digest;
+  std::vector<std::string> warnings = {};
 };
 
 /// Opens the data of a configuration for a model that reads `fields`. `cache` is a folder for what has to be converted

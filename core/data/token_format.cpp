@@ -111,33 +111,59 @@ void refuse_other_formats(const InputFile& file) {
   }
 }
 
-/// Whether the file's numbers of twice `bytes` bytes are below the vocabulary throughout: then its tokens are wider than
-/// `bytes`, because among true ones every second would have to be 0. Looks at the beginning, the middle and the end.
-bool looks_wider(const InputFile& file, std::int64_t bytes, std::int64_t vocabulary) {
-  constexpr std::uint64_t most = 1 << 14, least = 64, widest = 8;
-  const auto pair_bytes = static_cast<std::size_t>(2 * bytes);
-  if (pair_bytes > widest || file.size() % pair_bytes != 0 || file.size() < least) return false;
-  std::vector<std::byte> sample(static_cast<std::size_t>(std::min(most, file.size() / widest * widest)));
-  const std::uint64_t last = (file.size() - sample.size()) / widest * widest;
-  for (const std::uint64_t offset : {std::uint64_t{0}, last / 2 / widest * widest, last}) {
+/// The beginning, the middle and the end of a file.
+std::vector<std::byte> sampled(const InputFile& file) {
+  constexpr std::uint64_t most = 1 << 14, unit = 16;
+  std::vector<std::byte> sample(static_cast<std::size_t>(std::min(most, file.size() / unit * unit)));
+  std::vector<std::byte> all;
+  const std::uint64_t last = (file.size() - sample.size()) / unit * unit;
+  for (const std::uint64_t offset : {std::uint64_t{0}, last / 2 / unit * unit, last}) {
     file.read(offset, sample);
-    for (std::size_t place = 0; place + pair_bytes <= sample.size(); place += pair_bytes) {
-      std::uint64_t pair = 0;
-      std::memcpy(&pair, sample.data() + place, pair_bytes);
-      if (pair >= static_cast<std::uint64_t>(vocabulary)) return false;
-    }
+    all.insert(all.end(), sample.begin(), sample.end());
   }
-  return true;
+  return all;
 }
 
-TokenFormat declared_format(const InputFile& file, TokenType declared, std::int64_t vocabulary) {
+/// Whether the numbers of `bytes` bytes look like halves of larger ones: every second is 0 or nearly, and the others are
+/// not.
+bool looks_wider(const std::vector<std::byte>& sample, std::int64_t bytes) {
+  constexpr std::uint64_t nearly_zero = 16;
+  const auto width = static_cast<std::size_t>(bytes);
+  std::array<std::uint64_t, 2> largest{};
+  for (std::size_t place = 0; place + 2 * width <= sample.size(); place += 2 * width) {
+    for (const std::size_t half : {0U, 1U}) {
+      std::uint64_t number = 0;
+      std::memcpy(&number, sample.data() + place + half * width, width);
+      largest[half] = std::max(largest[half], number);
+    }
+  }
+  if (largest[1] == 0) return largest[0] > 0;
+  return largest[1] < nearly_zero && largest[0] >= nearly_zero * (largest[1] + 1);
+}
+
+/// Whether nearly all bytes are letters, digits, signs and blanks.
+bool looks_like_text(const std::vector<std::byte>& sample) {
+  const auto printable = std::count_if(sample.begin(), sample.end(), [](std::byte byte) {
+    const auto code = static_cast<unsigned char>(byte);
+    return (code >= ' ' && code <= '~') || (code >= '\t' && code <= '\r');
+  });
+  return !sample.empty() && printable * 20 > static_cast<std::int64_t>(sample.size()) * 19;
+}
+
+TokenFormat declared_format(const InputFile& file, TokenType declared) {
   refuse_other_formats(file);
   const std::int64_t bytes = token_bytes(declared), size = static_cast<std::int64_t>(file.size());
   if (size % bytes != 0) {
     fail(file, "its size, " + std::to_string(size) +
                    " bytes, is no multiple of a token's (data.token_type: " + config_name(declared) + ")");
   }
-  if (looks_wider(file, bytes, vocabulary)) {
+  constexpr std::uint64_t least = 64;  // bytes, to tell anything from
+  const auto sample = file.size() < least ? std::vector<std::byte>() : sampled(file);
+  if (bytes > 1 && looks_like_text(sample)) {
+    fail(file, std::string("data.token_type is ") + config_name(declared) +
+                   ", but this is text: name the files of tokens alone (as *.bin), or use data.type: text");
+  }
+  if (bytes < token_bytes(TokenType::Int64) && looks_wider(sample, bytes)) {
     fail(file, std::string("data.token_type is ") + config_name(declared) +
                    ", but every second number is 0 or close to it: these look like tokens of twice as many bits or "
                    "more; if they are not, a "
@@ -165,10 +191,10 @@ std::int64_t token_bytes(TokenType type) {
   throw Error("tokens of no known width");
 }
 
-TokenFormat token_format(const InputFile& file, TokenType declared, std::int64_t vocabulary) {
+TokenFormat token_format(const InputFile& file, TokenType declared) {
   auto format = llmc(file);
   if (!format) format = npy(file);
-  if (!format && declared != TokenType::Automatic) return declared_format(file, declared, vocabulary);
+  if (!format && declared != TokenType::Automatic) return declared_format(file, declared);
   if (!format) {
     refuse_other_formats(file);
     fail(file,

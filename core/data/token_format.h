@@ -25,8 +25,7 @@ std::int64_t token_bytes(TokenType type);
 ///
 /// A file without a header says nothing about its tokens: it is read only where the user has declared their type
 /// (data.token_type). Throws DataError for all other files, for one whose header does not fit its size, and for one
-/// that is not what was declared: that has another format's header, or looks like tokens of 32 bits declared as 16.
-/// `vocabulary` is the model's.
-TokenFormat token_format(const InputFile& file, TokenType declared, std::int64_t vocabulary);
+/// that is not what was declared: that has another format's header, is text, or looks like wider tokens.
+TokenFormat token_format(const InputFile& file, TokenType declared);
 
 }  // namespace longnet

@@ -46,8 +46,7 @@ TokenSource::TokenSource(const DataConfig& config, const std::vector<std::filesy
     const auto size = static_cast<std::int64_t>(file.size());
     if (size == 0) throw DataError(path.string() + ": the file is empty");
     const bool tokens = config.type == DataType::Tokens;
-    const auto format =
-        tokens ? token_format(file, config.token_type, vocabulary) : TokenFormat{TokenType::Uint8, 0, size};
+    const auto format = tokens ? token_format(file, config.token_type) : TokenFormat{TokenType::Uint8, 0, size};
     files_.push_back({path, format, size_});
     size_ += format.count;
   }

@@ -90,6 +90,7 @@ Job start_job(std::unique_ptr<Communicator> world, const JobOptions& options) {
   const Threads threads = set_threads(*mesh.world, configuration.parallel.threads);
   if (threads.warning) warnings.push_back(*threads.warning);
   auto data = options.reads_data ? open_everywhere(*mesh.world, configuration, model.fields) : Data{};
+  warnings.insert(warnings.end(), data.warnings.begin(), data.warnings.end());
   auto parallel =
       std::make_unique<SequenceParallel>(*mesh.sequence, transport_choice(configuration.parallel.transport));
   auto built = model.build(*parallel, parameters_on(choice.device, configuration.training.precision),

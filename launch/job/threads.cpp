@@ -11,6 +11,7 @@
 #include <nlohmann/json.hpp>
 #include <sstream>
 
+#include "core/error.h"
 #include "distributed/agreement.h"
 
 namespace longnet {
@@ -138,10 +139,16 @@ Threads set_threads(Communicator& world, const std::optional<std::int64_t>& want
   const auto shares = shares_of_host(*host);
   const CoreShare& own = shares[static_cast<std::size_t>(host->rank())];
   const int share = threads_for(shares, static_cast<std::size_t>(host->rank()));
+  const auto cores = static_cast<long>(own.cores.size()), online = ::sysconf(_SC_NPROCESSORS_ONLN);
+  agree(world, [&] {
+    constexpr long most_a_core = 8;  // far more would not end, and not be stopped
+    if (wanted.value_or(0) <= most_a_core * online) return;
+    throw ConfigError("parallel.threads is " + std::to_string(*wanted) + ", but the host has " +
+                      std::to_string(online) + " cores; leave it auto");
+  });
   at::set_num_threads(static_cast<int>(wanted.value_or(share)));
 
   Threads threads{at::get_num_threads(), {}};
-  const auto cores = static_cast<long>(own.cores.size()), online = ::sysconf(_SC_NPROCESSORS_ONLN);
   const auto ranks = static_cast<long>(shares.size());
   if (threads.count > share) {
     threads.warning = "parallel.threads is " + std::to_string(threads.count) + ", but a rank's share of the cores is " +

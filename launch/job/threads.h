@@ -33,7 +33,8 @@ struct Threads {
   std::optional<std::string> warning;
 };
 
-/// Threads of this rank, set in LibTorch: `wanted`, or its share of what the ranks of its host may use. Collective.
+/// Threads of this rank, set in LibTorch: `wanted`, or its share of what the ranks of its host may use. Collective;
+/// throws AgreedError for a wish far above the host's cores.
 Threads set_threads(Communicator& world, const std::optional<std::int64_t>& wanted);
 
 }  // namespace longnet

@@ -58,7 +58,7 @@ KeyEffect effect_of(const std::string& key) {
 }
 
 std::string ConfigurationChange::text() const {
-  if (key == "data") return "data (other files, or another part of them)";
+  if (key == "data" || key == "held-out data") return key + " (other files, or another part of them)";
   return key + " " + shown(before) + " -> " + shown(now);
 }
 

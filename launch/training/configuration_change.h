@@ -15,7 +15,8 @@ enum class KeyEffect {
   Training,     ///< how it is trained, where and on what: may change
 };
 
-/// `key` is a path, as model.heads; the content of the data is the key `data`. All keys of the model decide its function
+/// `key` is a path, as model.heads; the content of the data is the key `data`, that of
+/// those to evaluate with `held-out data`. All keys of the model decide its function
 /// but dropouts.
 KeyEffect effect_of(const std::string& key);
 

@@ -24,19 +24,32 @@ std::vector<FlatState> states_of(const Training& training) {
   return states;
 }
 
-/// Also compares the data that it was trained on.
+/// Also compares the data.
 std::vector<ConfigurationChange> changes_since(const CheckpointSummary& checkpoint, const Job& job) {
   auto changes = changes_between(checkpoint.notes.config, job.resolved);
   const std::string &before = checkpoint.notes.train_data, &now = job.data.train_digest;
   if (!before.empty() && !now.empty() && before != now)
     changes.push_back({"data", before, now, KeyEffect::SampleOrder});
+  const std::string &held_out_before = checkpoint.notes.validation_data, &held_out = job.data.validation_digest;
+  if (!held_out_before.empty() && !held_out.empty() && held_out_before != held_out) {
+    changes.push_back({"held-out data", held_out_before, held_out, KeyEffect::Training});
+  }
   return changes;
 }
 
-void tell_changes(const std::vector<ConfigurationChange>& changes, const Log& log) {
+/// What of these a result without training depends on.
+std::vector<ConfigurationChange> of_evaluation(std::vector<ConfigurationChange> changes) {
+  std::erase_if(changes, [](const ConfigurationChange& change) {
+    return !change.key.starts_with("data") && change.key != "held-out data" && change.key != "training.precision";
+  });
+  return changes;
+}
+
+/// A line that tells them; empty when there are none.
+std::string told(const std::vector<ConfigurationChange>& changes) {
   std::string line;
   for (const ConfigurationChange& change : changes) line += (line.empty() ? "" : "; ") + change.text();
-  if (!line.empty()) log.info("changed since the checkpoint: " + line);
+  return line.empty() ? line : "changed since the checkpoint: " + line;
 }
 
 /// Throws unless the checkpoint's configuration and the job's go together. All ranks compare the same.
@@ -75,17 +88,38 @@ std::vector<fs::path> candidates_for(const std::string& wish, const CheckpointLi
                                     "; name one with --resume, or train anew in another run folder (--set run=...)"));
 }
 
-/// Makes the run folder's checkpoints the past of what was loaded from `checkpoint`, and no others.
-BranchChange enter_branch(Training& training, const fs::path& checkpoint, const fs::path& folder, const Log& log) {
-  const std::int64_t step = training.progress.step;
-  BranchChange change = change_branch(*training.job.mesh.world, folder, checkpoint, step);
-  for (const fs::path& path : change.set_aside) {
+void tell_set_aside(const std::vector<fs::path>& moved, const fs::path& checkpoint, const Log& log) {
+  for (const fs::path& path : moved) {
     log.warn("set aside, because the training goes on from " + checkpoint.string() + ": " + path.string());
   }
-  if (!change.adopts) return change;
-  save_training(training, log);
+}
+
+Publication save(const Training& training, Lineage lineage) {
+  const Job& job = training.job;
+  const Configuration& config = job.configuration;
+  TrainingProgress progress = training.progress;
+  progress.updates = training.optimizer->updates();
+  return save_checkpoint(
+      *job.mesh.world, checkpoint_folder(config.run), progress,
+      {static_cast<std::uint64_t>(config.training.seed), job.mesh.data_size, job.mesh.sequence->size(), version,
+       job.resolved, job.data.train_digest, job.data.validation_digest},
+      job.model->parameters().list(), states_of(training), lineage, config.checkpoint.keep);
+}
+
+/// Makes the run folder's checkpoints the past of what was loaded from `checkpoint`, and no others. What was loaded is
+/// safe in the folder before others are moved.
+MetricsBefore enter_branch(const Training& training, const fs::path& checkpoint, const fs::path& folder,
+                           const Log& log) {
+  Communicator& world = *training.job.mesh.world;
+  const std::int64_t step = training.progress.step;
+  if (is_in_force(world, checkpoint, folder)) {
+    const auto moved = set_aside_after(world, folder, step);
+    tell_set_aside(moved, checkpoint, log);
+    return moved.empty() ? MetricsBefore::Same : MetricsBefore::SameUpToHere;
+  }
+  tell_set_aside(save(training, Lineage::New).set_aside, checkpoint, log);
   log.info("saved as " + (folder / checkpoint_name(step)).string());
-  return change;
+  return MetricsBefore::OfAnotherBranch;
 }
 
 }  // namespace
@@ -95,16 +129,9 @@ Training begin_training(Job& job) {
 }
 
 void save_training(const Training& training, const Log& log) {
-  const Job& job = training.job;
-  const Configuration& config = job.configuration;
-  TrainingProgress progress = training.progress;
-  progress.updates = training.optimizer->updates();
-  const auto not_removed =
-      save_checkpoint(*job.mesh.world, checkpoint_folder(config.run), progress,
-                      {static_cast<std::uint64_t>(config.training.seed), job.mesh.data_size, job.mesh.sequence->size(),
-                       version, job.resolved, job.data.train_digest, job.data.validation_digest},
-                      job.model->parameters().list(), states_of(training), config.checkpoint.keep);
-  for (const std::string& what : not_removed) log.warn("warning: the checkpoint is saved, but " + what);
+  for (const std::string& what : save(training, Lineage::Continued).not_removed) {
+    log.warn("warning: the checkpoint is saved, but " + what);
+  }
 }
 
 void load_training(Training& training, const fs::path& checkpoint) {
@@ -127,16 +154,14 @@ MetricsBefore resume_training(Training& training, const std::string& wish,
       require_steps_left(training.job, summary.progress, candidate);
       load_training(training, candidate);
       log.info("resumed from " + candidate.string() + " at step " + std::to_string(training.progress.step));
-      tell_changes(changes, log);
+      if (!changes.empty()) log.info(told(changes));
     } catch (const AgreedError& error) {
       const bool of_the_checkpoint = error.exit_code() == CheckpointError("").exit_code();
       if (!of_the_checkpoint || wish != "auto" || candidate == candidates.back()) throw;
       log.warn("warning: " + std::string(error.what()) + "; trying an older checkpoint");
       continue;
     }
-    const BranchChange change = enter_branch(training, candidate, folder, log);
-    if (change.adopts) return MetricsBefore::OfAnotherBranch;
-    return change.set_aside.empty() ? MetricsBefore::Same : MetricsBefore::SameUpToHere;
+    return enter_branch(training, candidate, folder, log);
   }
   return MetricsBefore::Same;
 }
@@ -154,10 +179,13 @@ fs::path restore_weights(Job& job, const std::string& checkpoint, const std::vec
                           (list.passed_over.empty() ? "" : " that can be used: " + list.passed_over.front()) +
                           "; train first, or name one with --checkpoint"));
     }
+    for (const std::string& reason : list.passed_over) job.warnings.push_back("passed over: " + reason);
     path = list.checkpoints.front();
   }
   const auto changes = changes_since(summarize_checkpoint(world, path), job);
   require_match(changes, allowed_changes, /*order_matters=*/false, path);
+  const std::string line = told(of_evaluation(changes));
+  if (!line.empty()) job.warnings.push_back(line);
   if (std::any_of(changes.begin(), changes.end(), [](const auto& change) { return change.key == "data"; })) {
     job.warnings.push_back("the data to train on are not those of " + path.string() +
                            ": what is held out here may have been trained on");

@@ -48,5 +48,9 @@ TEST(Failure, IsOneLineOfWhateverElse) {
   EXPECT_EQ(failure_of(c10::Error({"f", "g", 1}, "shapes differ\nsomewhere")).message, "internal error: shapes differ");
 }
 
+TEST(Failure, IsOneLineWhateverItQuotes) {
+  EXPECT_EQ(one_line("a\nb\x1b[31mc\r\td \xc3\xa4"), "a b [31mc  d \xc3\xa4");
+}
+
 }  // namespace
 }  // namespace longnet

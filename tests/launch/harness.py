@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 import unittest
 from pathlib import Path
 
@@ -34,13 +35,23 @@ class ProgramTest(unittest.TestCase):
         self.assert_nothing_runs()
         return lines[0]
 
-    def assert_nothing_runs(self):
-        mine = str(self.folder).encode()
+    def running(self):
+        """The command lines of processes that work in this test's folder."""
+        mine, found = str(self.folder).encode(), []
         for process in Path("/proc").glob("[0-9]*/cmdline"):
             try:
-                self.assertNotIn(mine, process.read_bytes())
+                command = process.read_bytes()
             except (FileNotFoundError, ProcessLookupError):
-                pass
+                continue
+            if mine in command:
+                found.append(command)
+        return found
+
+    def assert_nothing_runs(self, within=0):
+        deadline = time.time() + within
+        while self.running() and time.time() < deadline:
+            time.sleep(0.1)
+        self.assertEqual(self.running(), [])
 
     def metrics(self, run="run"):
         return [json.loads(line) for line in (self.folder / run / "metrics.jsonl").read_text().splitlines()]

@@ -224,6 +224,11 @@ class Program(ProgramTest):
         self.expect_config_error(2, "the data are not those of", "training.steps=8")
         result = self.run_program(2, "train", self.config, "--set", "training.steps=7", "--allow-change", "data")
         self.assertIn("data (other files, or another part of them)", result.stdout)
+        self.assertIn("held-out data (other files, or another part of them)", result.stdout)
+        result = self.run_program(2, "eval", self.config, *settings(f"data.validation=[{self.folder}/text]"))
+        self.assertIn("1 of the files of data.validation are among those of data.train, too", result.stderr)
+        self.assertIn("training.precision \"fp32\" -> \"bf16\"",
+                      self.run_program(2, "eval", self.config, "--contexts", "64", *settings("training.precision=bf16")).stderr)
         for command in (["eval", "--contexts", "64"], ["attend", "--queries", "3"]):
             result = self.run_program(2, command[0], self.config, *command[1:], "--set", "data.validation_fraction=0.5")
             self.assertIn("warning: the data to train on are not those of", result.stderr)
@@ -266,6 +271,17 @@ class Program(ProgramTest):
         self.assertEqual([json.loads(line) for line in kept.read_text().splitlines()], second)
         self.assertIn("at step 4", self.train(1).stdout)
         self.assertEqual(self.trajectory(self.metrics()), first[4:], "it is the first branch that goes on")
+
+    def test_what_cannot_be_gone_over_to_leaves_the_branch_in_force(self):
+        disk = self.on_a_small_disk("4m")
+        self.train(1, f"run={self.folder}/run")
+        self.train(1, f"run={disk}/run", "training.steps=3")
+        self.fill(disk)
+        self.run_program(1, "train", self.config, *settings(f"run={disk}/run", "training.steps=8"), "--resume",
+                         self.folder / "run/checkpoints/step-00000006", code=4)
+        (disk / "filler").unlink()
+        self.assertEqual([path.name for path in (disk / "run/checkpoints").iterdir()], ["step-00000003"])
+        self.assertIn("at step 3", self.train(1, f"run={disk}/run").stdout)
 
     def test_what_is_resumed_is_saved_even_if_nothing_is_left_to_do(self):
         self.train(2)
@@ -652,6 +668,9 @@ class Program(ProgramTest):
             self.assertIn(text, lines[0])
             self.assert_nothing_runs()
 
+    def test_far_too_many_threads_are_refused(self):
+        self.expect_config_error(2, "parallel.threads is 100000, but the host has", "parallel.threads=100000")
+
     def test_threads_are_what_a_rank_may_use(self):
         self.config.write_text(self.config.read_text().replace("parallel: {threads: 1}", "parallel: {}"))
         def threads(*prefix, **environment):
@@ -704,6 +723,27 @@ class Program(ProgramTest):
         self.assertEqual(result.returncode, 6, result.stderr)
         line, = [line for line in result.stderr.splitlines() if line.startswith("longnet:")]
         self.assertIn("the start of MPI did not end within 2 s", line)
+        self.assert_nothing_runs()
+
+    def test_a_script_that_is_killed_leaves_a_checkpoint_and_no_process(self):
+        process = subprocess.Popen([self.SCRIPT, "2", "train", str(self.config), *self.ENDLESS], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                                   env={**os.environ, "LONGNET": LONGNET})
+        metrics = self.folder / "run/metrics.jsonl"
+        while not (metrics.exists() and metrics.read_text().count("\n") > 2):
+            time.sleep(0.02)
+        process.kill()
+        process.wait()
+        self.assert_nothing_runs(within=30)
+        self.assertTrue(list(self.folder.glob("run/checkpoints/step-????????")))
+
+    def test_an_interrupt_ends_what_has_nothing_to_save(self):
+        self.train(1)
+        process = subprocess.Popen([self.SCRIPT, "1", "generate", str(self.config), "--prompt", "x", "--tokens", "1000000"],
+                                   stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env={**os.environ, "LONGNET": LONGNET})
+        time.sleep(2)
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=30)
+        self.assertEqual(process.returncode, 130)
         self.assert_nothing_runs()
 
     def test_a_killed_rank_is_told_by_the_script(self):

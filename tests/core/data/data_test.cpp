@@ -155,6 +155,25 @@ TEST_F(DataTest, ForeignFilesAreNotTakenForTokens) {
   EXPECT_NE(refusal(bytes_of(narrow), TokenType::Uint16).find("twice as many bits"), std::string::npos);
   EXPECT_NE(refusal(bytes_of(wide), TokenType::Uint16).find("twice as many bits"), std::string::npos);
   EXPECT_NE(refusal(bytes_of(wide), TokenType::Int32).find("twice as many bits"), std::string::npos);
+  std::vector<std::uint32_t> beyond;  // of the vocabulary, too
+  std::vector<std::uint16_t> bases, half;
+  std::string bytes;
+  for (std::uint32_t i = 0; i < 5000; ++i) {
+    beyond.push_back(i * 7919 % 120'000);
+    bases.push_back(static_cast<std::uint16_t>(i * i % 5));
+    half.push_back(static_cast<std::uint16_t>(i * 7919 % 60'000));
+    bytes.push_back(static_cast<char>(i * i % 100));
+  }
+  EXPECT_NE(refusal(bytes_of(beyond), TokenType::Uint16).find("twice as many bits"), std::string::npos);
+  EXPECT_NE(refusal(bytes_of(bases), TokenType::Uint8).find("twice as many bits"), std::string::npos);
+  EXPECT_EQ(refusal(bytes_of(bases), TokenType::Uint16), "no error");
+  EXPECT_EQ(refusal(bytes_of(half), TokenType::Uint16), "no error");
+  EXPECT_EQ(refusal(bytes, TokenType::Uint8), "no error");
+  EXPECT_EQ(refusal(std::string(5000, '\0'), TokenType::Uint16), "no error");
+  std::string readme;
+  for (int line = 0; line < 20; ++line) readme += "A README of even size, which says nothing.\n ";
+  EXPECT_NE(refusal(readme, TokenType::Uint16).find("this is text"), std::string::npos);
+  EXPECT_EQ(refusal(readme, TokenType::Uint8), "no error") << "tokens of a byte may be text";
   EXPECT_EQ(refusal(bytes_of(narrow), TokenType::Int32), "no error");
   EXPECT_EQ(refusal(bytes_of(wide), TokenType::Int64), "no error");
   EXPECT_NE(refusal(std::string("MMIDIDX\0\0", 9) + "x", TokenType::Uint16).find("Megatron"), std::string::npos);
