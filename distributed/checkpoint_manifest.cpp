@@ -8,11 +8,12 @@
 #include "core/error.h"
 #include "core/files/input_file.h"
 #include "core/files/safetensors.h"
+#include "core/files/strict_json.h"
 
 namespace longnet {
 namespace {
 
-using Json = nlohmann::ordered_json;
+using Json = nlohmann::json;  // finds a name among many quickly, which the ordered kind does not
 
 constexpr const char* format = "longnet-checkpoint";
 constexpr int version = 2;
@@ -164,20 +165,20 @@ Manifest manifest_in(const Json& json) {
 
 std::string to_text(const Manifest& manifest) {
   const auto& [progress, notes, files, tensors] = manifest;
-  Json json{{"format", format},
-            {"version", version},
-            {"step", progress.step},
-            {"tokens", progress.tokens},
-            {"samples", progress.samples},
-            {"updates", progress.updates},
-            {"seed", notes.seed},
-            {"mesh", {{"data", notes.data_ranks}, {"sequence", notes.sequence_ranks}}},
-            {"program", notes.program},
-            {"config", notes.config},
-            {"data", {{"train", notes.train_data}, {"validation", notes.validation_data}}}};
+  nlohmann::ordered_json json{{"format", format},
+                              {"version", version},
+                              {"step", progress.step},
+                              {"tokens", progress.tokens},
+                              {"samples", progress.samples},
+                              {"updates", progress.updates},
+                              {"seed", notes.seed},
+                              {"mesh", {{"data", notes.data_ranks}, {"sequence", notes.sequence_ranks}}},
+                              {"program", notes.program},
+                              {"config", notes.config},
+                              {"data", {{"train", notes.train_data}, {"validation", notes.validation_data}}}};
   for (const auto& [name, digest] : files)
     json["files"][name] = {{"bytes", digest.bytes}, {"xxh3_128", digest.xxh3_128}};
-  Json& index = json["tensors"] = Json::object();
+  nlohmann::ordered_json& index = json["tensors"];
   for (const auto& [name, tensor] : tensors) {
     Json ranges = Json::array();
     for (const StoredPart& part : tensor.parts) {
@@ -192,7 +193,7 @@ std::string to_text(const Manifest& manifest) {
 
 Manifest parse_manifest(const std::string& text) {
   require_digest(text);
-  const Json json = Json::parse(text, nullptr, /*allow_exceptions=*/false);
+  const Json json = parse_json(text);
   if (!json.is_object()) throw CheckpointError("is no JSON object");
   return manifest_in(json);
 }

@@ -95,13 +95,6 @@ std::vector<std::int64_t> whole_numbers(const PickleValue& value) {
   return numbers;
 }
 
-PickleValue list_of(PickleList values) {
-  return {std::make_shared<PickleList>(std::move(values))};
-}
-PickleValue dict() {
-  return {std::make_shared<PickleDict>()};
-}
-
 /// _rebuild_tensor_v2(storage, offset, sizes, strides, ...): a view that must lie in its storage. Over a storage that
 /// is not read it is only named.
 PickleValue rebuild_tensor(const PickleList& arguments) {
@@ -131,10 +124,13 @@ class Machine {
   Machine(std::span<const std::byte> bytes, const LoadStorage& load_storage)
       : bytes_(bytes), load_storage_(load_storage) {}
 
-  PickleValue run() {
+  Pickle run() {
     while (true) {
       const auto opcode = number<unsigned char>();
-      if (opcode == Opcode::Stop) return pop();
+      if (opcode == Opcode::Stop) {
+        result_.value = pop();
+        return std::move(result_);
+      }
       if (!constant(opcode) && !memory(opcode) && !collection(opcode) && !object(opcode)) {
         fail("the opcode " + std::to_string(opcode) + " is not known");
       }
@@ -163,6 +159,9 @@ class Machine {
     for (char letter = 0; (letter = number<char>()) != '\n';) result += letter;
     return result;
   }
+
+  PickleValue list_of(PickleList values) { return {result_.make_list(std::move(values))}; }
+  PickleValue dict() { return {result_.make_dict()}; }
 
   void push(PickleValue value) { stack_.push_back(std::move(value)); }
   PickleValue pop() {
@@ -373,7 +372,7 @@ class Machine {
   }
 
   /// What the call would give, for the few that a state_dict needs. All others stay names.
-  static PickleValue made_by(const PickleName& name, const PickleList& arguments) {
+  PickleValue made_by(const PickleName& name, const PickleList& arguments) {
     if (name.name == "collections.OrderedDict") return dict();
     if (name.name == "torch._utils._rebuild_tensor_v2") return rebuild_tensor(arguments);
     if (name.name == "torch._utils._rebuild_parameter" && !arguments.empty()) return arguments[0];
@@ -395,6 +394,7 @@ class Machine {
   std::span<const std::byte> bytes_;
   std::size_t position_ = 0;
   const LoadStorage& load_storage_;
+  Pickle result_;  ///< outlives what follows
   PickleList stack_;
   std::vector<std::size_t> marks_;
   std::map<std::uint32_t, PickleValue> memo_;
@@ -402,7 +402,20 @@ class Machine {
 
 }  // namespace
 
-PickleValue read_pickle(std::span<const std::byte> bytes, const LoadStorage& load_storage) {
+Pickle::~Pickle() {
+  for (const auto& list : lists_) list->clear();
+  for (const auto& dict : dicts_) dict->clear();
+}
+
+std::shared_ptr<PickleList> Pickle::make_list(PickleList items) {
+  return lists_.emplace_back(std::make_shared<PickleList>(std::move(items)));
+}
+
+std::shared_ptr<PickleDict> Pickle::make_dict() {
+  return dicts_.emplace_back(std::make_shared<PickleDict>());
+}
+
+Pickle read_pickle(std::span<const std::byte> bytes, const LoadStorage& load_storage) {
   return Machine(bytes, load_storage).run();
 }
 

@@ -41,12 +41,34 @@ struct PickleValue {
   }
 };
 
+/// An object that was read, with all it holds.
+class Pickle {
+ public:
+  Pickle() = default;
+  ~Pickle();
+  Pickle(Pickle&&) noexcept = default;
+  Pickle& operator=(Pickle&&) = delete;
+  Pickle(const Pickle&) = delete;
+  Pickle& operator=(const Pickle&) = delete;
+
+  PickleValue value;
+
+  std::shared_ptr<PickleList> make_list(PickleList items);
+  std::shared_ptr<PickleDict> make_dict();
+
+ private:
+  // All of them, so that they can be emptied one by one: one inside another a million times would go by recursion, and
+  // one inside itself never.
+  std::vector<std::shared_ptr<PickleList>> lists_;
+  std::vector<std::shared_ptr<PickleDict>> dicts_;
+};
+
 /// A storage that the file refers to: its dtype, its record's name, and its number of elements. Gives its content as a
 /// flat tensor.
 using LoadStorage = std::function<at::Tensor(at::ScalarType dtype, const std::string& key, std::int64_t elements)>;
 
 /// Reads the object in `bytes`. Knows OrderedDict, tensors and parameters over storages, and Python's plain types.
 /// Throws DataError for anything that is no such pickle.
-PickleValue read_pickle(std::span<const std::byte> bytes, const LoadStorage& load_storage);
+Pickle read_pickle(std::span<const std::byte> bytes, const LoadStorage& load_storage);
 
 }  // namespace longnet

@@ -7,9 +7,9 @@
 #include <limits>
 #include <nlohmann/json.hpp>
 #include <optional>
-#include <set>
 
 #include "core/error.h"
+#include "core/files/strict_json.h"
 
 namespace longnet {
 namespace {
@@ -35,18 +35,6 @@ std::optional<at::ScalarType> find_type(const std::string& dtype) {
     if (name == dtype) return candidate;
   }
   return {};
-}
-
-/// Parses a header, whose keys must all differ: a parser keeps one of two without a word.
-nlohmann::json parse_header(const std::string& text) {
-  std::set<std::string> names;
-  const auto watch = [&](int depth, nlohmann::json::parse_event_t event, nlohmann::json& value) {
-    if (depth == 1 && event == nlohmann::json::parse_event_t::key && !names.insert(value.get<std::string>()).second) {
-      throw DataError("the name " + value.get<std::string>() + " is there twice");
-    }
-    return true;
-  };
-  return nlohmann::json::parse(text, watch);
 }
 
 template <typename Number>
@@ -110,7 +98,7 @@ void SafetensorsFile::read_header(const InputFile& file) {
   if (length > longest_header) throw DataError("its header is longer than the format allows");
   std::string text(static_cast<std::size_t>(length), '\0');
   file.read(sizeof length, std::as_writable_bytes(std::span(text)));
-  const auto header = parse_header(text);
+  const auto header = parse_json(text);
   if (!header.is_object()) throw DataError("its header holds no names");
   const std::uint64_t data_begin = sizeof length + length;
   for (const auto& [name, value] : header.items()) {

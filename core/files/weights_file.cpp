@@ -79,9 +79,9 @@ Weights read_zip(const std::filesystem::path& path) {
     if (elements > 0) std::memcpy(storage.data_ptr(), data.data(), storage.nbytes());
     return loaded[key] = storage;
   };
-  const auto value = read_pickle(archive.read(folder + "data.pkl"), load);
+  const Pickle pickle = read_pickle(archive.read(folder + "data.pkl"), load);
   Weights weights;
-  for (const auto& [key, inner] : state_dict(value)) {
+  for (const auto& [key, inner] : state_dict(pickle.value)) {
     const std::string* name = key.get<std::string>();
     if (name == nullptr) continue;
     if (const at::Tensor* tensor = inner.get<at::Tensor>()) weights.tensors.emplace(*name, *tensor);

@@ -16,6 +16,7 @@
 #include <utility>
 
 #include "core/error.h"
+#include "core/files/strict_json.h"
 
 namespace longnet {
 namespace {
@@ -88,7 +89,11 @@ std::string text_of(const Json& json, const char* key) {
 
 /// What a lock says about its owner: its first line. The second is the number.
 Json owner_of(const std::string& content) {
-  return Json::parse(content.substr(0, content.find('\n')), nullptr, /*allow_exceptions=*/false);
+  try {
+    return parse_json(content.substr(0, content.find('\n')));
+  } catch (const DataError&) {
+    return {};
+  }
 }
 
 enum class Life { Alive, Gone, Unknown };

@@ -18,9 +18,9 @@ void compare(const std::string& path, const Json& before, const Json& now, std::
   }
   const auto below = [&](const std::string& key) { return path.empty() ? key : path + "." + key; };
   const auto value = [](const Json& map, const std::string& key) { return map.contains(key) ? map[key] : Json(); };
-  for (const auto& [key, old] : before.items()) compare(below(key), old, value(now, key), changes);
-  for (const auto& [key, added] : now.items()) {
-    if (!before.contains(key)) compare(below(key), Json(), added, changes);
+  for (const auto& [key, present] : now.items()) compare(below(key), value(before, key), present, changes);
+  for (const auto& [key, old] : before.items()) {
+    if (!now.contains(key)) compare(below(key), old, Json(), changes);
   }
 }
 

@@ -28,7 +28,8 @@ struct ConfigurationChange {
   std::string text() const;  ///< "model.heads 4 -> 8"
 };
 
-/// The keys whose values differ between two resolved configurations, in the order written. `run` is no such key.
+/// The keys whose values differ between two resolved configurations, in the order of the present one. `run` is no such
+/// key.
 std::vector<ConfigurationChange> changes_between(const nlohmann::ordered_json& before,
                                                  const nlohmann::ordered_json& now);
 

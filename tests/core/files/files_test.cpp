@@ -89,6 +89,22 @@ TEST(Safetensors, HeadersThatLieAreRefused) {
             std::string::npos);
   EXPECT_NE(refused("[]", 0), "");
   EXPECT_NE(refused("7", 0), "");
+  const std::string deep(1'000'000, '[');
+  EXPECT_NE(refused(deep, 0).find("64 levels"), std::string::npos);
+  const std::string shape = deep + std::string(deep.size(), ']');
+  EXPECT_NE(refused("{" + tensor("a", shape, 0, 4) + "}", 4).find("64 levels"), std::string::npos);
+}
+
+TEST(Safetensors, ManyTensorsAreNoWork) {
+  const test::TemporaryFolder folder;
+  std::string header;
+  constexpr int count = 100'000;
+  for (int i = 0; i < count; ++i) {
+    header += (i == 0 ? "{\"" : ",\"") + std::to_string(i) + R"(":{"dtype":"U8","shape":[1],"data_offsets":[)" +
+              std::to_string(i) + "," + std::to_string(i + 1) + "]}";
+  }
+  const SafetensorsFile file(folder.write("x", with_header(header + "}", count)));
+  EXPECT_EQ(file.names().size(), std::size_t{count});
 }
 
 TEST(Safetensors, ATensorOfAnUnknownDtypeIsInNobodysWay) {

@@ -140,7 +140,7 @@ TEST(Pickle, NeverReadsBeyondItsEnd) {
            "ccollections\nOrderedDict\n)RtR.";
   };
   const std::string good = tensor("K\x02K\x03\x86", "K\x03K\x01\x86");
-  EXPECT_TRUE(read(good).get<at::Tensor>()->equal(at::ones({2, 3})));
+  EXPECT_TRUE(read(good).value.get<at::Tensor>()->equal(at::ones({2, 3})));
   for (std::size_t size = 0; size < good.size(); ++size) EXPECT_THROW(read(good.substr(0, size)), DataError) << size;
   EXPECT_THROW(read(tensor("K\x02K\x04\x86", "K\x04K\x01\x86")), DataError);
   EXPECT_THROW(read(tensor("K\x02K\x03\x86", "K\x03J\xff\xff\xff\xff\x86")), DataError);
@@ -157,17 +157,33 @@ TEST(Pickle, NamesWhatItDoesNotRead) {
     return read_pickle(std::as_bytes(std::span(text.data(), text.size())), storage);
   };
   const std::string long_number = "\x80\x02\x8a\x09" + std::string("\xff\xff\xff\xff\xff\xff\xff\xff\0", 9) + ".";
-  EXPECT_NE(read(long_number).get<PickleName>(), nullptr) << "2^64 - 1, a random seed";
+  EXPECT_NE(read(long_number).value.get<PickleName>(), nullptr) << "2^64 - 1, a random seed";
   const auto tensor_of = [](const std::string& type) {
     return "\x80\x02"
            "ctorch._utils\n_rebuild_tensor_v2\n((X\x07" +
            std::string("\0\0\0storage", 10) + "ctorch\n" + type + "\nX\x01" + std::string("\0\0\0", 3) + "0X\x03" +
            std::string("\0\0\0cpuK\x06tQK\0", 12) + "K\x06\x85K\x01\x85\x89" + "ccollections\nOrderedDict\n)RtR.";
   };
-  EXPECT_EQ(read(tensor_of("CharStorage")).get<at::Tensor>()->scalar_type(), at::kChar);
+  EXPECT_EQ(read(tensor_of("CharStorage")).value.get<at::Tensor>()->scalar_type(), at::kChar);
   const auto unread = read(tensor_of("ComplexFloatStorage"));
-  ASSERT_NE(unread.get<PickleUnread>(), nullptr);
-  EXPECT_EQ(unread.get<PickleUnread>()->type, "torch.ComplexFloatStorage");
+  ASSERT_NE(unread.value.get<PickleUnread>(), nullptr);
+  EXPECT_EQ(unread.value.get<PickleUnread>()->type, "torch.ComplexFloatStorage");
+}
+
+/// A million lists inside each other, made from the inside and from the outside, whole and cut short; one inside itself.
+TEST(Pickle, NestsAsDeepAsItLikes) {
+  const auto none = [](at::ScalarType, const std::string&, std::int64_t) -> at::Tensor {
+    throw DataError("no storage");
+  };
+  const auto read = [&](const std::string& text) {
+    return read_pickle(std::as_bytes(std::span(text.data(), text.size())), none);
+  };
+  constexpr std::size_t depth = 1'000'000;
+  const std::string lists(depth, ']'), header = "\x80\x02";
+  EXPECT_NO_THROW(read(header + lists + std::string(depth - 1, 'a') + "."));
+  EXPECT_NO_THROW(read(header + "]" + std::string(depth, '\x85') + "."));
+  EXPECT_THROW(read(header + lists + std::string(depth / 2, 'a')), DataError);
+  EXPECT_NO_THROW(read(header + "]2a."));
 }
 
 TEST(GreyImage, IsAPng) {
