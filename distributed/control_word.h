@@ -1,9 +1,6 @@
 #pragma once
 
-#include <ATen/core/Tensor.h>
-
 #include <cstdint>
-#include <memory>
 
 #include "distributed/communicator.h"
 
@@ -19,18 +16,7 @@ struct ControlWord {
   std::int64_t peak_memory_bytes = 0;  ///< the largest of all ranks
 };
 
-/// Ranks that are agreeing on a control word while they work on.
-class Agreement {
- public:
-  /// Starts to unite all ranks' wishes. Collective, once a step.
-  Agreement(Communicator& world, const ControlWord& wishes);
-
-  /// The union. Waits for the ranks that have not given their wishes yet.
-  ControlWord decision();
-
- private:
-  at::Tensor word_;
-  std::unique_ptr<Work> work_;
-};
+/// The union of all ranks' wishes: what one wants, all do. Collective, once a step.
+ControlWord agree_on(Communicator& world, const ControlWord& wishes);
 
 }  // namespace longnet

@@ -75,7 +75,7 @@ FileDigest digest_of(const InputFile& file) {
 }
 
 std::string fingerprint(const std::filesystem::path& path) {
-  constexpr std::uint64_t block = 1 << 16, blocks = 6;
+  constexpr std::uint64_t block = 1 << 16, blocks = 64;
   const InputFile file(path);
   std::vector<std::byte> sampled;
   if (file.size() <= block * blocks) {

@@ -111,7 +111,6 @@ class Run {
       return run();
     } catch (const AgreedError&) {  // on all ranks: they leave together, and leave nothing under way
       if (last_) last_->started.result();
-      if (wishes_) wishes_->decision();
       job_.mesh.world->barrier();
       throw;
     }
@@ -119,20 +118,17 @@ class Run {
 
  private:
   /// Steps overlap: while the device works on one, the host gives it the next and then reads the numbers of the one
-  /// before. What happens after a step was agreed on while the step before it ran.
+  /// before. What happens after a step is agreed on as soon as its orders are given, so that a signal is answered then.
   int run() {
     Communicator& world = *job_.mesh.world;
     const TrainingProgress& progress = training_.progress;
-    if (progress.step < config_.training.steps) agree_on(progress.step + 1);
     bool stopped = false;
     while (progress.step < config_.training.steps && !stopped) {
       const StartedStep started = training_step(training_);
-      const ControlWord decision = wishes_->decision();
-      agree_on(progress.step + 1);
+      const ControlWord decision = agree_on(world, wishes_for(progress.step, job_, signals_, saver_));
       report(std::exchange(last_, LastStep{progress.step, progress.tokens, decision.peak_memory_bytes, started}));
       stopped = !after_step(decision);
     }
-    if (wishes_) wishes_->decision();
     report_last();
     world.barrier();  // nobody lets go of a communicator that another rank still uses
     progress_.clear();
@@ -156,8 +152,6 @@ class Run {
     });
     return log;
   }
-
-  void agree_on(std::int64_t step) { wishes_.emplace(*job_.mesh.world, wishes_for(step, job_, signals_, saver_)); }
 
   /// A step whose numbers have not been read.
   struct LastStep {
@@ -223,7 +217,6 @@ class Run {
   Saver saver_;
   Progress progress_;
   std::unique_ptr<RunFolder> folder_;  ///< on the first rank
-  std::optional<Agreement> wishes_;    ///< for the step that comes next
   std::optional<LastStep> last_;
   std::int64_t skipped_in_a_row_ = 0;
 };

@@ -416,6 +416,21 @@ class Program(ProgramTest):
         self.assertEqual(process.returncode, -signal.SIGINT, output)
         self.assertIn("interrupt again to stop at once", output)
 
+    def test_a_signal_is_answered_with_the_step_under_way(self):
+        # Steps of a second or more.
+        slow = settings("data.sequence_length=4096", "model.width=128", "training.batch_size=8", "data.validation_fraction=0")
+        (self.folder / "text").write_text("a line of text\n" * 4000)
+        process = subprocess.Popen([LONGNET, "train", str(self.config), *self.ENDLESS, *slow], stdout=subprocess.DEVNULL)
+        metrics = self.folder / "run/metrics.jsonl"
+        while not (metrics.exists() and metrics.read_text().count("\n") > 0):
+            time.sleep(0.01)
+        # The numbers of step 1 are written when step 2 has been made.
+        time.sleep(0.1)
+        done = metrics.read_text().count("\n") + 1
+        process.send_signal(signal.SIGTERM)
+        self.assertEqual(process.wait(timeout=60), 75)
+        self.assertEqual(len(self.metrics()), done + 1)
+
     def test_time_makes_checkpoints(self):
         self.train(2, "training.steps=400", "checkpoint.every_steps=0", "checkpoint.every_minutes=0.005", "checkpoint.keep=100")
         names = [path.name for path in (self.folder / "run/checkpoints").iterdir()]
