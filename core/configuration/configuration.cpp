@@ -101,6 +101,7 @@ void describe(Fields& field, TrainingConfig& training) {
   field("recompute", training.recompute);
   field("seed", training.seed, at_least(0));
   field("skipped_steps_limit", training.skipped_steps_limit, at_least(1));
+  field("compare_replicas_every_steps", training.compare_replicas_every_steps, at_least(0));
   field("evaluate_every_steps", training.evaluate_every_steps, at_least(0));
   field("evaluation_sequences", training.evaluation_sequences, at_least(1));
 }

@@ -70,8 +70,9 @@ struct TrainingConfig {
   Precision precision = Precision::Float32;
   bool recompute = false;
   std::int64_t seed = 1;
-  std::int64_t skipped_steps_limit = 10;  ///< non-finite steps in a row that end the training
-  std::int64_t evaluate_every_steps = 0;  ///< 0: never
+  std::int64_t skipped_steps_limit = 10;          ///< non-finite steps in a row that end the training
+  std::int64_t compare_replicas_every_steps = 0;  ///< 0: only at saves
+  std::int64_t evaluate_every_steps = 0;          ///< 0: never
   std::int64_t evaluation_sequences = 8;
 };
 

@@ -197,6 +197,8 @@ class Run {
 
   /// Evaluates and saves as the ranks have agreed to; false when they have agreed to stop before the last step.
   bool after_step(const ControlWord& decision) {
+    const std::int64_t every = config_.training.compare_replicas_every_steps;
+    if (every > 0 && training_.progress.step % every == 0) require_equal_replicas(training_);
     if (decision.evaluate || decision.save) report_last();
     if (decision.evaluate) evaluate_now();
     if (decision.save) saver_.save(/*last=*/decision.stop || decision.signal);

@@ -5,6 +5,7 @@
 #include "core/error.h"
 #include "distributed/agreement.h"
 #include "distributed/checkpoint_folder.h"
+#include "distributed/replica_check.h"
 #include "distributed/sharded_checkpoint.h"
 #include "launch/job/version.h"
 #include "launch/output/run_folder.h"
@@ -132,6 +133,12 @@ void save_training(const Training& training, const Log& log) {
   for (const std::string& what : save(training, Lineage::Continued).not_removed) {
     log.warn("warning: the checkpoint is saved, but " + what);
   }
+}
+
+void require_equal_replicas(const Training& training) {
+  std::vector<at::Tensor> tensors;
+  for (const FlatState& state : states_of(training)) tensors.push_back(state.flat);
+  require_equal_replicas(*training.job.mesh.world, tensors);
 }
 
 void load_training(Training& training, const fs::path& checkpoint) {

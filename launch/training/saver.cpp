@@ -13,6 +13,7 @@ bool Saver::due() const {
 }
 
 void Saver::save(bool last) {
+  require_equal_replicas(training_);  // every rank writes a part
   try {
     save_training(training_, log_);
     failed_ = false;

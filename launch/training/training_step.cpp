@@ -136,9 +136,12 @@ StartedStep training_step(Training& training) {
   world.all_reduce(totals, Reduction::Sum)->wait();
   totals[1].clamp_(1);  // where every label is ignored there is nothing to learn
   const auto loss = totals[0] / totals[1], norm = global_norm(gradients) / totals[1];
-  auto skip = (loss + norm).isfinite().logical_not().to(at::kFloat).unsqueeze(0);
-  world.all_reduce(skip, Reduction::Maximum)->wait();
-  gradients.mul_(clip_factor(norm, config.optimizer.clip_norm) / totals[1]);
+  const auto skips = (loss + norm).isfinite().logical_not().to(at::kDouble);
+  // A sum's last bit depends on the number of threads, which may differ: ranks would clip differently, and drift apart.
+  auto common = at::stack({norm.nan_to_num(), skips});
+  world.all_reduce(common, Reduction::Maximum)->wait();
+  const auto skip = common[1].to(at::kFloat).unsqueeze(0);
+  gradients.mul_(clip_factor(common[0], config.optimizer.clip_norm) / totals[1]);
   started.learning_rate_ = learning_rate(config.optimizer, step, config.training.steps);
   training.optimizer->update(started.learning_rate_, skip);
 

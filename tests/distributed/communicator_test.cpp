@@ -9,6 +9,7 @@
 #include "distributed/agreement.h"
 #include "distributed/gradient_reduction.h"
 #include "distributed/process_mesh.h"
+#include "distributed/replica_check.h"
 #include "tests/device.h"
 
 namespace longnet {
@@ -175,6 +176,22 @@ TEST_F(CommunicatorTest, RefusesWhatItCannotMove) {
 
 TEST_F(CommunicatorTest, AnMpiErrorIsAnException) {
   EXPECT_THROW(world->exchange({{size + 5, at::zeros({1})}}, {}), CommunicationError);
+}
+
+TEST_F(CommunicatorTest, AReplicaWithOneWrongBitIsNamed) {
+  for (const auto dtype : {at::kFloat, at::kDouble}) {
+    auto weights = at::linspace(-1, 1, 1001, test::on(dtype)), moments = at::zeros({1001}, test::on(dtype));
+    EXPECT_NO_THROW(require_equal_replicas(*world, {weights, moments}));
+    if (size == 1) continue;
+    if (rank == size - 1) moments.view(dtype == at::kFloat ? at::kInt : at::kLong)[77].bitwise_xor_(1);
+    try {
+      require_equal_replicas(*world, {weights, moments});
+      ADD_FAILURE() << "not found";
+    } catch (const AgreedError& error) {
+      const std::string named = "rank " + std::to_string(size - 1) + " differs from most others", text = error.what();
+      EXPECT_EQ(text.find(named) != std::string::npos, size > 2) << text;
+    }
+  }
 }
 
 TEST_F(CommunicatorTest, AgreementMakesOneErrorOfMany) {
