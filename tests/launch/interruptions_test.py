@@ -1,0 +1,171 @@
+"""What ends or stops a training from outside: signals, terminals, killed and stopped ranks, the clock.
+
+    interruptions_test.py LONGNET MPIRUN [unittest arguments]
+"""
+
+import os
+import pty
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+from harness import LONGNET, SmallTraining, main, settings
+
+
+class Interruptions(SmallTraining):
+    def test_a_signal_saves_and_asks_to_be_requeued(self):
+        command = self.command(2, "train", self.config, "--set", "training.steps=100000", "--set", "checkpoint.every_steps=0")
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        self.wait_for_steps(process)
+        process.send_signal(signal.SIGUSR1)
+        output, _ = process.communicate(timeout=60)
+        self.assertEqual(process.returncode, 75, output)
+        self.assertIn("stopped on request", output)
+        steps = len(self.metrics())
+        self.assertEqual([p.name for p in (self.folder / "run/checkpoints").iterdir()], [f"step-{steps:08d}"])
+
+    def test_a_signal_while_the_program_starts_is_kept(self):
+        for command in ([self.SCRIPT, "2"], [LONGNET]):
+            for delay in (0.03, 0.1, 0.2, 0.4, 0.7, 1.0):
+                process = subprocess.Popen([*command, "train", str(self.config), *self.ENDLESS], stdout=subprocess.PIPE,
+                                           stderr=subprocess.STDOUT, text=True, env={**os.environ, "LONGNET": LONGNET})
+                time.sleep(delay)
+                process.send_signal(signal.SIGTERM)
+                output, _ = process.communicate(timeout=60)
+                self.assertEqual(process.returncode, 75, f"after {delay} s: {output}")
+                self.assertIn("the checkpoint is saved", output)
+                self.assert_nothing_runs()
+                shutil.rmtree(self.folder / "run")
+
+    def test_control_c_and_a_terminal_that_closes_save(self):
+        for closes in (False, True):
+            process, master = pty.fork()
+            if process == 0:
+                os.execve(self.SCRIPT, [self.SCRIPT, "2", "train", str(self.config), *self.ENDLESS], {**os.environ, "LONGNET": LONGNET})
+            metrics = self.folder / "run/metrics.jsonl"
+            while not (metrics.exists() and metrics.read_text().count("\n") > 2):
+                os.read(master, 4096)
+            if closes:
+                os.close(master)
+            else:
+                os.write(master, b"\x03")
+                while True:
+                    try:
+                        os.read(master, 4096)
+                    except OSError:
+                        break
+                os.close(master)
+            _, status = os.waitpid(process, 0)
+            self.assertEqual(os.waitstatus_to_exitcode(status), 75, "closed" if closes else "Ctrl-C")
+            steps = len(self.metrics())
+            self.assertTrue((self.folder / f"run/checkpoints/step-{steps:08d}/manifest.json").exists())
+            self.assert_nothing_runs()
+            shutil.rmtree(self.folder / "run")
+
+    def test_an_interrupt_saves(self):
+        for command in ([self.SCRIPT, "2"], [LONGNET]):
+            for numbers in ((signal.SIGINT,), (signal.SIGTERM, signal.SIGTERM), (signal.SIGHUP,)):
+                code, output = self.interrupt([*command, "train", str(self.config), *self.ENDLESS], *numbers)
+                self.assertEqual(code, 75, output)
+                self.assertIn("the checkpoint is saved", output)
+                self.assertNotIn("MPI_ABORT", output)
+                steps = len(self.metrics())
+                self.assertTrue((self.folder / f"run/checkpoints/step-{steps:08d}/manifest.json").exists())
+                shutil.rmtree(self.folder / "run")
+
+    def test_a_second_interrupt_ends_at_once(self):
+        # A step that takes minutes, so that the first interrupt alone would not end it.
+        slow = settings("training.steps=9", "data.sequence_length=32768", "model.width=256", "model.layers=8", "data.validation_fraction=0",
+                        "training.batch_size=64", "model.feed_forward=1024")
+        (self.folder / "text").write_text("a line of text\n" * 4000)
+        process = subprocess.Popen([LONGNET, "train", str(self.config), *slow], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        time.sleep(4)
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.5)
+        self.assertIsNone(process.poll())
+        process.send_signal(signal.SIGINT)
+        output, _ = process.communicate(timeout=10)
+        self.assertEqual(process.returncode, -signal.SIGINT, output)
+        self.assertIn("interrupt again to stop at once", output)
+
+    def test_a_signal_is_answered_with_the_step_under_way(self):
+        # Steps of a second or more.
+        slow = settings("data.sequence_length=4096", "model.width=128", "training.batch_size=8", "data.validation_fraction=0")
+        (self.folder / "text").write_text("a line of text\n" * 4000)
+        process = subprocess.Popen([LONGNET, "train", str(self.config), *self.ENDLESS, *slow], stdout=subprocess.DEVNULL)
+        metrics = self.folder / "run/metrics.jsonl"
+        while not (metrics.exists() and metrics.read_text().count("\n") > 0):
+            time.sleep(0.01)
+        # The numbers of step 1 are written when step 2 has been made.
+        time.sleep(0.1)
+        done = metrics.read_text().count("\n") + 1
+        process.send_signal(signal.SIGTERM)
+        self.assertEqual(process.wait(timeout=60), 75)
+        self.assertEqual(len(self.metrics()), done + 1)
+
+    def test_time_makes_checkpoints(self):
+        self.train(2, "training.steps=400", "checkpoint.every_steps=0", "checkpoint.every_minutes=0.005", "checkpoint.keep=100")
+        names = [path.name for path in (self.folder / "run/checkpoints").iterdir()]
+        self.assertGreater(len(names), 2)
+        self.assertIn("step-00000400", names)
+
+    def test_a_stopped_rank_is_named(self):
+        command = self.command(3, "train", self.config, *self.ENDLESS, "--set", "parallel.timeout_seconds=3")
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        self.wait_for_steps(process)
+        os.kill(self.ranks_of(process)[1], signal.SIGSTOP)
+        begin = time.time()
+        _, errors = process.communicate(timeout=60)
+        self.assertLess(time.time() - begin, 3 + 5 + 2)
+        self.assertEqual(process.returncode, 6, errors)
+        line, = [line for line in errors.splitlines() if line.startswith("longnet:")]
+        self.assertRegex(line, "operation number [0-9]+ of .*, did not end within 3 s")
+        self.assertRegex(line, r"stopped, gone or at work elsewhere are rank 1 on \S+")
+        self.assertIn("there are rank ", line)
+        self.assert_nothing_runs()
+
+    def test_a_rank_that_never_starts_is_told(self):
+        start = 'if [ "$OMPI_COMM_WORLD_RANK" = 1 ]; then kill -STOP $$; fi; exec "$0" "$@"'
+        command = [*self.command(2)[:-1], "sh", "-c", start, LONGNET, "train", str(self.config)]
+        result = subprocess.run(command, capture_output=True, text=True, timeout=60, env={**os.environ, "LONGNET_START_TIMEOUT_SECONDS": "2"})
+        self.assertEqual(result.returncode, 6, result.stderr)
+        line, = [line for line in result.stderr.splitlines() if line.startswith("longnet:")]
+        self.assertIn("the start of MPI did not end within 2 s", line)
+        self.assert_nothing_runs()
+
+    def test_a_script_that_is_killed_leaves_a_checkpoint_and_no_process(self):
+        process = subprocess.Popen([self.SCRIPT, "2", "train", str(self.config), *self.ENDLESS], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                                   env={**os.environ, "LONGNET": LONGNET})
+        self.wait_for_steps(process)
+        process.kill()
+        process.wait()
+        self.assert_nothing_runs(within=30)
+        self.assertTrue(list(self.folder.glob("run/checkpoints/step-????????")))
+
+    def test_an_interrupt_ends_what_has_nothing_to_save(self):
+        self.train(1)
+        process = subprocess.Popen([self.SCRIPT, "1", "generate", str(self.config), "--prompt", "x", "--tokens", "1000000"],
+                                   stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env={**os.environ, "LONGNET": LONGNET})
+        time.sleep(2)
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=30)
+        self.assertEqual(process.returncode, 130)
+        self.assert_nothing_runs()
+
+    def test_a_killed_rank_is_told_by_the_script(self):
+        process = subprocess.Popen([self.SCRIPT, "2", "train", str(self.config), *self.ENDLESS], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+                                   text=True, env={**os.environ, "LONGNET": LONGNET})
+        self.wait_for_steps(process)
+        mpirun, = [int(pid) for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
+        ranks = [int(pid) for task in Path(f"/proc/{mpirun}/task").glob("*/children") for pid in task.read_text().split()]
+        os.kill(ranks[1], signal.SIGKILL)
+        _, errors = process.communicate(timeout=60)
+        self.assertEqual(process.returncode, 137, errors)
+        self.assertIn("mpirun.sh: a rank was killed by SIGKILL", errors)
+        self.assert_nothing_runs()
+
+
+if __name__ == "__main__":
+    main()
