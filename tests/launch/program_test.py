@@ -11,7 +11,7 @@ import struct
 import subprocess
 import tempfile
 
-from harness import LONGNET, MPIRUN, SmallTraining, main, settings
+from harness import CONFIG, LONGNET, MPIRUN, SmallTraining, main, settings
 
 METRICS = ["step", "loss", "gradient_norm", "learning_rate", "tokens", "seconds", "tokens_per_second",
            "peak_memory_bytes", "exchange_bytes", "skipped", "failed_saves"]
