@@ -158,7 +158,7 @@ std::vector<fs::path> set_aside_after(Communicator& world, const fs::path& folde
 }
 
 Publication publish_checkpoint(const fs::path& partial, const fs::path& folder, std::int64_t step, Lineage lineage,
-                               std::int64_t keep) {
+                               const Retention& retention) {
   Publication changes;
   if (lineage == Lineage::New) changes.set_aside = set_aside(folder, -1);
   const fs::path target = folder / checkpoint_name(step);
@@ -176,9 +176,12 @@ Publication publish_checkpoint(const fs::path& partial, const fs::path& folder, 
     }
   };
   if (replaces) attempt([&] { fs::remove_all(replaced); });
-  std::int64_t kept = 0;
+  std::int64_t newest = 0;
   for (const fs::path& path : look_into(folder).checkpoints) {
-    if (step_of_name(path).value_or(0) <= step && ++kept > keep) attempt([&] { remove_checkpoint(path); });
+    const std::int64_t number = step_of_name(path).value_or(0);
+    if (number > step || ++newest <= retention.newest) continue;
+    if (retention.every_steps > 0 && number % retention.every_steps == 0) continue;
+    attempt([&] { remove_checkpoint(path); });
   }
   return changes;
 }

@@ -47,17 +47,23 @@ enum class Lineage {
   New,        ///< none of those in the folder is its past: they are set aside
 };
 
+/// Which checkpoints stay.
+struct Retention {
+  std::int64_t newest;           ///< so many of them
+  std::int64_t every_steps = 0;  ///< and all of steps that are multiples of it; 0: no others
+};
+
 /// What else has changed in a folder when a checkpoint was put into it.
 struct Publication {
   std::vector<std::filesystem::path> set_aside;  ///< new names
   std::vector<std::string> not_removed;          ///< each with the reason
 };
 
-/// Puts the complete folder `partial` in the place of `folder`/step-`step`. Then removes all checkpoints but it and the
-/// newest `keep` - 1 before it. Throws Error or std::filesystem::filesystem_error when the checkpoint is not in its
+/// Puts the complete folder `partial` in the place of `folder`/step-`step`. Then removes those before it that
+/// `retention` does not keep. Throws Error or std::filesystem::filesystem_error when the checkpoint is not in its
 /// place.
 Publication publish_checkpoint(const std::filesystem::path& partial, const std::filesystem::path& folder,
-                               std::int64_t step, Lineage lineage, std::int64_t keep);
+                               std::int64_t step, Lineage lineage, const Retention& retention);
 
 /// Removes what saves and removals that did not end have left in `folder`, and returns it. For the job that has the
 /// folder to itself. Throws std::filesystem::filesystem_error.

@@ -6,6 +6,7 @@
 #include <array>
 #include <cstdio>
 #include <map>
+#include <memory>
 #include <random>
 #include <set>
 #include <span>
@@ -151,11 +152,23 @@ Manifest shared_manifest(Communicator& world, const fs::path& checkpoint) {
   return parse_manifest(broadcast_text(world, text, 0));
 }
 
-/// Compares this rank's share of the files with the manifest.
-void verify_files(const fs::path& checkpoint, const Manifest& manifest, int rank, int ranks) {
-  int number = 0;
+/// Which rank reads a file for all: every byte is read once, whatever the number of ranks.
+class Readers {
+ public:
+  Readers(const Manifest& manifest, int ranks) {
+    int number = 0;
+    for (const auto& [name, digest] : manifest.files) readers_[name] = number++ % ranks;
+  }
+  int of(const std::string& file) const { return readers_.at(file); }
+
+ private:
+  std::map<std::string, int> readers_;
+};
+
+/// Compares the files that this rank reads with the manifest.
+void verify_files(const fs::path& checkpoint, const Manifest& manifest, const Readers& readers, int rank) {
   for (const auto& [name, expected] : manifest.files) {
-    if (number++ % ranks != rank) continue;
+    if (readers.of(name) != rank) continue;
     const InputFile file(checkpoint / name);
     if (file.size() != expected.bytes || digest_of(file) != expected) {
       throw CheckpointError(file.path().string() + ": damaged, its content is not what the manifest says");
@@ -191,32 +204,62 @@ void require_fitting(const fs::path& checkpoint, const Manifest& manifest, const
   }
 }
 
-/// Copies one stored tensor into its place of a flat tensor.
-void read_tensor(const fs::path& checkpoint, const StoredTensor& tensor, const at::Tensor& into,
-                 std::map<std::string, SafetensorsFile>& files) {
-  for (const StoredPart& part : tensor.parts) {
-    const fs::path path = checkpoint / part.file;
-    const SafetensorsFile& file = files.try_emplace(part.file, path).first->second;
-    const auto values = file.read(part.key).flatten();
-    if (values.numel() != part.range.size() || values.scalar_type() != tensor.dtype) {
-      throw CheckpointError(path.string() + ": " + part.key + " is not what the manifest says");
-    }
-    into.slice(0, part.range.begin, part.range.end).copy_(values);
-  }
-}
+/// A range of a flat tensor, and the rank that reads it.
+struct Piece {
+  at::Tensor flat;
+  Range range;
+  int reader;
+  const StoredPart* part;
+  at::ScalarType dtype;
+};
 
-void read_states(const fs::path& checkpoint, const Manifest& manifest, const std::vector<Parameter>& parameters,
-                 const std::vector<FlatState>& states) {
-  std::map<std::string, SafetensorsFile> files;
+/// All parts of the states, in the order of the flat tensors.
+std::vector<Piece> pieces_of(const Manifest& manifest, const Readers& readers, const std::vector<Parameter>& parameters,
+                             const std::vector<FlatState>& states) {
+  std::vector<Piece> pieces;
   for (const FlatState& state : states) {
     std::int64_t begin = 0;
     for (const Parameter& parameter : parameters) {
-      const std::int64_t end = begin + parameter.value.numel();
-      read_tensor(checkpoint, manifest.tensors.at(state.prefix + parameter.name), state.flat.slice(0, begin, end),
-                  files);
-      begin = end;
+      const StoredTensor& tensor = manifest.tensors.at(state.prefix + parameter.name);
+      for (const StoredPart& part : tensor.parts) {
+        const Range range{begin + part.range.begin, begin + part.range.end};
+        pieces.push_back({state.flat, range, readers.of(part.file), &part, tensor.dtype});
+      }
+      begin += parameter.value.numel();
     }
   }
+  return pieces;
+}
+
+/// Fills the pieces that this rank reads.
+void read_pieces(const fs::path& checkpoint, const std::vector<Piece>& pieces, int rank) {
+  std::map<std::string, SafetensorsFile> files;
+  for (const Piece& piece : pieces) {
+    if (piece.reader != rank) continue;
+    const fs::path path = checkpoint / piece.part->file;
+    const SafetensorsFile& file = files.try_emplace(piece.part->file, path).first->second;
+    const auto values = file.read(piece.part->key).flatten();
+    if (values.numel() != piece.range.size() || values.scalar_type() != piece.dtype) {
+      throw CheckpointError(path.string() + ": " + piece.part->key + " is not what the manifest says");
+    }
+    piece.flat.slice(0, piece.range.begin, piece.range.end).copy_(values);
+  }
+}
+
+/// Sends every piece from the rank that has read it to all. Neighbours of one reader go together.
+void share_pieces(Communicator& world, const std::vector<Piece>& pieces) {
+  std::vector<std::unique_ptr<Work>> sends;
+  for (std::size_t first = 0, next = 0; first < pieces.size(); first = next) {
+    Range range = pieces[first].range;
+    for (next = first + 1; next < pieces.size(); ++next) {
+      const Piece& neighbour = pieces[next];
+      const bool same = neighbour.flat.is_same(pieces[first].flat) && neighbour.reader == pieces[first].reader;
+      if (!same || neighbour.range.begin != range.end) break;
+      range.end = neighbour.range.end;
+    }
+    sends.push_back(world.broadcast(pieces[first].flat.slice(0, range.begin, range.end), pieces[first].reader));
+  }
+  for (const auto& send : sends) send->wait();
 }
 
 /// What this rank has read.
@@ -245,7 +288,7 @@ void compare_states(Communicator& world, const fs::path& checkpoint, const std::
 
 Publication save_checkpoint(Communicator& world, const fs::path& folder, const TrainingProgress& progress,
                             const CheckpointNotes& notes, const std::vector<Parameter>& parameters,
-                            const std::vector<FlatState>& states, Lineage lineage, std::int64_t keep) {
+                            const std::vector<FlatState>& states, Lineage lineage, const Retention& retention) {
   const fs::path partial = partial_folder(folder, progress.step, run_name(world));
   const bool first = world.rank() == 0;
   Publication changes;
@@ -259,7 +302,7 @@ Publication save_checkpoint(Communicator& world, const fs::path& folder, const T
     agree_on_files(world, [&] {
       if (!first) return;
       write_manifest(partial, {progress, notes, {}, stored_tensors(parameters, states, world.size())}, digests);
-      changes = publish_checkpoint(partial, folder, progress.step, lineage, keep);
+      changes = publish_checkpoint(partial, folder, progress.step, lineage, retention);
     });
   } catch (const AgreedError&) {  // on all ranks: nobody writes any more
     std::error_code ignored;
@@ -277,11 +320,14 @@ CheckpointSummary summarize_checkpoint(Communicator& world, const fs::path& path
 TrainingProgress load_checkpoint(Communicator& world, const fs::path& path, const std::vector<Parameter>& parameters,
                                  const std::vector<FlatState>& states, const std::string& unwanted) {
   const Manifest manifest = shared_manifest(world, path);
+  const Readers readers(manifest, world.size());
   agree_on_files(world, [&] {
     require_fitting(path, manifest, parameters, states, unwanted);
-    verify_files(path, manifest, world.rank(), world.size());
+    verify_files(path, manifest, readers, world.rank());
   });
-  agree_on_files(world, [&] { read_states(path, manifest, parameters, states); });
+  const auto pieces = pieces_of(manifest, readers, parameters, states);
+  agree_on_files(world, [&] { read_pieces(path, pieces, world.rank()); });
+  share_pieces(world, pieces);
   compare_states(world, path, states);
   return manifest.progress;
 }

@@ -23,12 +23,12 @@ struct FlatState {
   at::Tensor flat;
 };
 
-/// Writes `folder`/step-NNNNNNNN, then removes all but it and the newest `keep` - 1 before it. Rank r stores the r-th of
+/// Writes `folder`/step-NNNNNNNN, then removes those before it that `retention` does not keep. Rank r stores the r-th of
 /// equal parts of each flat tensor. On rank 0, returns what else has changed in the folder. Collective; throws
 /// AgreedError, after removing what was written, when there is no room or a disk refuses.
 Publication save_checkpoint(Communicator& world, const std::filesystem::path& folder, const TrainingProgress& progress,
                             const CheckpointNotes& notes, const std::vector<Parameter>& parameters,
-                            const std::vector<FlatState>& states, Lineage lineage, std::int64_t keep);
+                            const std::vector<FlatState>& states, Lineage lineage, const Retention& retention);
 
 /// What a checkpoint says about itself.
 struct CheckpointSummary {
@@ -39,8 +39,8 @@ struct CheckpointSummary {
 /// Rank 0 reads it, all get the same. Collective; throws AgreedError.
 CheckpointSummary summarize_checkpoint(Communicator& world, const std::filesystem::path& path);
 
-/// Fills `states` from the checkpoint `path`, after rank 0 has read the manifest for all and the ranks have compared the
-/// digest of every shard; then the ranks compare what they hold. Tensors whose names begin with `unwanted` (nothing, when
+/// Fills `states` from the checkpoint `path`. Rank 0 reads the manifest for all; each shard is read by one rank, which
+/// compares its digest and sends it to the others; then the ranks compare what they hold. Tensors whose names begin with `unwanted` (nothing, when
 /// that is empty) are left where they are. Collective; throws AgreedError: CheckpointError when a file is damaged or a
 /// tensor missing, left over or of another shape; ConfigError when it is of another dtype.
 TrainingProgress load_checkpoint(Communicator& world, const std::filesystem::path& path,

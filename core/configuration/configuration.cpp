@@ -111,6 +111,7 @@ void describe(Fields& field, CheckpointConfig& checkpoint) {
   field("every_steps", checkpoint.every_steps, at_least(0));
   field("every_minutes", checkpoint.every_minutes, at_least(0));
   field("keep", checkpoint.keep, at_least(1));
+  field("keep_every_steps", checkpoint.keep_every_steps, at_least(0));
   field("on_failure", checkpoint.on_failure);
 }
 

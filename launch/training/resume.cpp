@@ -104,7 +104,8 @@ Publication save(const Training& training, Lineage lineage) {
       *job.mesh.world, checkpoint_folder(config.run), progress,
       {static_cast<std::uint64_t>(config.training.seed), job.mesh.data_size, job.mesh.sequence->size(), version,
        job.resolved, job.data.train_digest, job.data.validation_digest},
-      job.model->parameters().list(), states_of(training), lineage, config.checkpoint.keep);
+      job.model->parameters().list(), states_of(training), lineage,
+      {config.checkpoint.keep, config.checkpoint.keep_every_steps});
 }
 
 /// Makes the run folder's checkpoints the past of what was loaded from `checkpoint`, and no others. What was loaded is

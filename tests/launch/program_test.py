@@ -64,6 +64,9 @@ class Program(SmallTraining):
         self.train(1, "checkpoint.every_steps=1", "checkpoint.keep=2")
         names = sorted(p.name for p in (self.folder / "run/checkpoints").iterdir())
         self.assertEqual(names, ["step-00000005", "step-00000006"])
+        self.train(1, "checkpoint.every_steps=1", "checkpoint.keep=1", "checkpoint.keep_every_steps=2", "training.steps=11")
+        names = sorted(p.name for p in (self.folder / "run/checkpoints").iterdir())
+        self.assertEqual(names, ["step-00000006", "step-00000008", "step-00000010", "step-00000011"])
 
     def test_tensorboard_reads_the_events(self):
         self.train(1)
