@@ -39,7 +39,7 @@ void require_equal_replicas(Communicator& world, const std::vector<at::Tensor>& 
       std::max_element(votes.begin(), votes.end(), [](const auto& a, const auto& b) { return a.second < b.second; });
   std::string text = "the ranks hold different weights or optimizer states";
   if (2 * most->second > world.size()) {
-    text += ":";
+    text += ':';
     for (std::size_t rank = 0; rank < sums.size(); ++rank) {
       if (sums[rank] != most->first) text += " rank " + std::to_string(rank);
     }
