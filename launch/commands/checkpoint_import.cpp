@@ -89,7 +89,15 @@ void import_weights(const Weights& weights, const ImportOptions& options, Parame
       fail(c10::str("the tensor ", parameter.name, " has the shape ", found->second.sizes(), ", but the model's is ",
                     parameter.value.sizes()));
     }
+    if (!found->second.is_floating_point()) {
+      fail(c10::str("the tensor ", parameter.name, " is of the type ", found->second.scalar_type(),
+                    ", which no weight is"));
+    }
     parameter.value.detach().copy_(found->second);
+    if (!parameter.value.detach().isfinite().all().item<bool>()) {
+      fail(c10::str("the tensor ", parameter.name, " holds values that are not finite in ",
+                    parameter.value.scalar_type()));
+    }
     used.insert(parameter.name);
   }
   const auto refuse = [&](const std::string& name, const std::string& shape) {

@@ -3,6 +3,7 @@
 #include <ATen/Parallel.h>
 
 #include <charconv>
+#include <cmath>
 #include <cstdio>
 
 #include "core/data/fasta.h"
@@ -59,9 +60,11 @@ void print(DataType type, std::int64_t token) {
 void check(const GenerateOptions& options, int ranks) {
   if (ranks != 1) throw ConfigError("generate works on one rank; start it with mpirun -np 1, or without mpirun");
   if (options.tokens < 0) throw ConfigError("--tokens must not be negative");
-  if (options.temperature < 0) throw ConfigError("--temperature must not be negative");
+  if (!(options.temperature >= 0) || std::isinf(options.temperature)) {
+    throw ConfigError("--temperature must be a number, and not negative");
+  }
   if (options.top_k < 0) throw ConfigError("--top-k must not be negative");
-  if (options.top_p <= 0 || options.top_p > 1) throw ConfigError("--top-p must be above 0 and at most 1");
+  if (!(options.top_p > 0 && options.top_p <= 1)) throw ConfigError("--top-p must be above 0 and at most 1");
 }
 
 }  // namespace
@@ -99,6 +102,11 @@ int generate(std::unique_ptr<Communicator> world, const GenerateOptions& options
   for (const std::int64_t token : prompt) print(type, token);
   auto logits = session.begin(at::tensor(prompt).to(job.device));
   for (std::int64_t count = 0; count < options.tokens; ++count) {
+    if (!logits.isfinite().all().item<bool>()) {
+      throw AgreedError(
+          DivergenceError("what the model gives is not finite: its weights are not, or they overflow in this "
+                          "precision; take an earlier checkpoint (--checkpoint)"));
+    }
     const std::int64_t token = sample_token(logits, sampling, generator);
     print(type, token);
     if (count + 1 < options.tokens) logits = session.next(token);

@@ -130,6 +130,7 @@ class Run {
       stopped = !after_step(decision);
     }
     report_last();
+    require_progress();
     world.barrier();  // nobody lets go of a communicator that another rank still uses
     progress_.clear();
     if (stopped) return requeue_exit_code;
@@ -175,12 +176,22 @@ class Run {
                       saver_.failures()});
       progress_.report(step->number, result.loss, rate, result.seconds, result.skipped);
     }
+    ++steps_;
     skipped_in_a_row_ = result.skipped ? skipped_in_a_row_ + 1 : 0;
     if (skipped_in_a_row_ < config_.training.skipped_steps_limit) return;
     throw AgreedError(DivergenceError("step " + std::to_string(step->number) + ": loss or gradient was not finite in " +
                                       std::to_string(skipped_in_a_row_) +
                                       " steps in a row; lower optimizer.learning_rate, or resume from an earlier "
                                       "checkpoint"));
+  }
+
+  /// A run that is shorter than training.skipped_steps_limit may have skipped all that it did.
+  void require_progress() const {
+    if (steps_ == 0 || skipped_in_a_row_ < steps_) return;
+    throw AgreedError(
+        DivergenceError("loss or gradient was not finite in any of the " + std::to_string(steps_) +
+                        " steps: the weights are as they were; they, or the data, hold what is not finite, or "
+                        "they overflow in this precision"));
   }
 
   void evaluate_now() {
@@ -220,6 +231,7 @@ class Run {
   Progress progress_;
   std::unique_ptr<RunFolder> folder_;  ///< on the first rank
   std::optional<LastStep> last_;
+  std::int64_t steps_ = 0;  ///< told of since the start
   std::int64_t skipped_in_a_row_ = 0;
 };
 

@@ -100,8 +100,11 @@ Job start_job(std::unique_ptr<Communicator> world, const JobOptions& options) {
 }
 
 void print_warnings(const Job& job) {
-  if (!job.mesh.is_first()) return;
-  for (const std::string& warning : job.warnings) std::fprintf(stderr, "longnet: warning: %s\n", warning.c_str());
+  for (const std::string& warning : job.warnings) print_warning(job, warning);
+}
+
+void print_warning(const Job& job, const std::string& warning) {
+  if (job.mesh.is_first()) std::fprintf(stderr, "longnet: warning: %s\n", warning.c_str());
 }
 
 }  // namespace longnet

@@ -49,5 +49,6 @@ Job start_job(std::unique_ptr<Communicator> world, const JobOptions& options);
 
 /// Prints the job's warnings on standard error, once: for commands that keep no log.
 void print_warnings(const Job& job);
+void print_warning(const Job& job, const std::string& warning);
 
 }  // namespace longnet

@@ -187,7 +187,7 @@ fs::path restore_weights(Job& job, const std::string& checkpoint, const std::vec
                           (list.passed_over.empty() ? "" : " that can be used: " + list.passed_over.front()) +
                           "; train first, or name one with --checkpoint"));
     }
-    for (const std::string& reason : list.passed_over) job.warnings.push_back("passed over: " + reason);
+    for (const std::string& reason : list.passed_over) print_warning(job, "passed over: " + reason);  // before errors
     path = list.checkpoints.front();
   }
   const auto changes = changes_since(summarize_checkpoint(world, path), job);

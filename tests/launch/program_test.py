@@ -149,7 +149,9 @@ class Program(SmallTraining):
         self.expect_error(2, "one rank", 2, *base, "x")
         self.expect_error(2, "empty", 1, *base, "")
         self.expect_error(2, "outside the vocabulary", 1, *base, "ä")
-        self.expect_error(2, "--top-p", 1, *base, "x", "--top-p", "0")
+        for option in ("--top-p", "--temperature"):
+            for value in ("0", "nan") if option == "--top-p" else ("-1", "nan", "inf"):
+                self.expect_error(2, option, 1, *base, "x", option, value)
 
     def test_without_a_checkpoint_there_is_nothing_to_evaluate(self):
         self.expect_error(4, "holds no checkpoint", 2, "eval", self.config)
@@ -264,6 +266,12 @@ class Program(SmallTraining):
         skipped = [line for line in self.metrics() if line["skipped"]]
         self.assertEqual(len(skipped), 3)
         self.assertTrue(any(line["loss"] is None or line["gradient_norm"] is None for line in skipped))
+
+    def test_a_run_that_only_skipped_is_no_success(self):
+        self.expect_config_error(5, "not finite in 3 steps in a row", "optimizer.learning_rate=1e38", "optimizer.warmup_steps=0",
+                                 "training.skipped_steps_limit=3", "training.steps=100", "checkpoint.every_steps=1")
+        done = len(self.metrics())
+        self.expect_config_error(5, "not finite in any of the 2 steps", "optimizer.learning_rate=1e-3", f"training.steps={done + 1}")
 
 
 if __name__ == "__main__":
