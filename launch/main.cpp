@@ -1,9 +1,11 @@
 #include <unistd.h>
 
 #include <array>
+#include <charconv>
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <exception>
 #include <string>
 
@@ -30,7 +32,8 @@ int finish_output(int code) {
 std::chrono::seconds start_timeout() {
   constexpr int default_seconds = 600;
   const char* text = std::getenv("LONGNET_START_TIMEOUT_SECONDS");
-  const int seconds = text == nullptr ? default_seconds : std::atoi(text);
+  int seconds = 0;
+  if (text != nullptr) std::from_chars(text, text + std::strlen(text), seconds);
   return std::chrono::seconds(seconds > 0 ? seconds : default_seconds);
 }
 
