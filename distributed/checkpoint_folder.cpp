@@ -50,7 +50,7 @@ CheckpointList look_into(const fs::path& folder) {
   CheckpointList list;
   for (const auto& [step, path] : numbered_folders(folder)) {
     try {
-      const std::int64_t written = parse_manifest(read_manifest(path)).progress.step;
+      const std::int64_t written = read_manifest(path).progress.step;
       if (written != step)
         throw CheckpointError(path.string() + ": is the checkpoint of step " + std::to_string(written));
       list.checkpoints.push_back(path);

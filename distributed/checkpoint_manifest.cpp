@@ -1,7 +1,6 @@
 #include "distributed/checkpoint_manifest.h"
 
 #include <algorithm>
-#include <limits>
 #include <span>
 #include <utility>
 
@@ -198,18 +197,16 @@ Manifest parse_manifest(const std::string& text) {
   return manifest_in(json);
 }
 
-std::string read_manifest(const std::filesystem::path& folder) {
+Manifest read_manifest(const std::filesystem::path& folder) {
   const std::filesystem::path path = folder / "manifest.json";
   if (!std::filesystem::exists(path))
     throw CheckpointError(folder.string() + ": no manifest.json of a longnet checkpoint");
   const InputFile file(path);
-  std::string text = file.beginning(static_cast<std::size_t>(file.size()));
   try {
-    parse_manifest(text);
+    return parse_manifest(file.beginning(static_cast<std::size_t>(file.size())));
   } catch (const Error& error) {
     throw CheckpointError(path.string() + ": " + error.what());
   }
-  return text;
 }
 
 }  // namespace longnet

@@ -60,7 +60,7 @@ std::string to_text(const Manifest& manifest);
 /// names the field.
 Manifest parse_manifest(const std::string& text);
 
-/// The text of the manifest of the checkpoint `folder`, found sound. Throws CheckpointError, which names the file.
-std::string read_manifest(const std::filesystem::path& folder);
+/// Of the checkpoint `folder`. Throws CheckpointError, which names the file.
+Manifest read_manifest(const std::filesystem::path& folder);
 
 }  // namespace longnet

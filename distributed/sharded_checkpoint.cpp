@@ -147,7 +147,7 @@ std::string run_name(Communicator& world) {
 Manifest shared_manifest(Communicator& world, const fs::path& checkpoint) {
   std::string text;
   agree_on_files(world, [&] {
-    if (world.rank() == 0) text = read_manifest(checkpoint);
+    if (world.rank() == 0) text = to_text(read_manifest(checkpoint));
   });
   return parse_manifest(broadcast_text(world, text, 0));
 }

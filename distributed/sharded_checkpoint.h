@@ -40,9 +40,9 @@ struct CheckpointSummary {
 CheckpointSummary summarize_checkpoint(Communicator& world, const std::filesystem::path& path);
 
 /// Fills `states` from the checkpoint `path`. Rank 0 reads the manifest for all; each shard is read by one rank, which
-/// compares its digest and sends it to the others; then the ranks compare what they hold. Tensors whose names begin with `unwanted` (nothing, when
-/// that is empty) are left where they are. Collective; throws AgreedError: CheckpointError when a file is damaged or a
-/// tensor missing, left over or of another shape; ConfigError when it is of another dtype.
+/// compares its digest and sends it to the others; then the ranks compare what they hold. Tensors whose names begin with
+/// `unwanted` (nothing, when that is empty) are left where they are. Collective; throws AgreedError: CheckpointError when
+/// a file is damaged or a tensor missing, left over or of another shape; ConfigError when it is of another dtype.
 TrainingProgress load_checkpoint(Communicator& world, const std::filesystem::path& path,
                                  const std::vector<Parameter>& parameters, const std::vector<FlatState>& states,
                                  const std::string& unwanted = "");
