@@ -97,35 +97,39 @@ void measure_attention() {
 }
 
 /// One call as a tile of rate 4 makes it: 16384 rows a head in all, in segments of `rows`.
-void measure_kernels() {
+void measure_kernel(std::int64_t rows, std::int64_t head_width, bool causal) {
   const auto options = at::TensorOptions(cuda).dtype(at::kBFloat16);
-  for (const std::int64_t rows : {128, 256, 512, 1024, 2048, 4096, 16384}) {
-    const std::int64_t segments = 16384 / rows, rate = 4, place = heads * width;
-    const auto tensor = [&] {
-      return at::randn({segments * rows * rate, heads, width}, options)
-          .as_strided({segments, heads, rows, width}, {rows * rate * place, width, rate * place, 1});
-    };
-    const auto q = tensor(), k = tensor(), v = tensor(), gradient = tensor(), out = tensor();
-    const auto lse = at::full({segments, heads, rows}, 10.0, options.dtype(at::kFloat));
-    const kernels::OptionalBias none;
-    const kernels::BackwardCall call{gradient, q, k, v, out, lse, true, none};
-    const auto report = [&](const char* name, const std::function<void()>& forward,
-                            const std::function<void()>& backward) {
-      try {
-        const double forward_ms = milliseconds(10, forward), backward_ms = milliseconds(10, backward);
-        std::printf("{\"what\":\"kernel\",\"name\":\"%s\",\"rows\":%lld,\"forward_ms\":%.4f,\"backward_ms\":%.4f}\n",
-                    name, static_cast<long long>(rows), forward_ms, backward_ms);
-      } catch (const std::exception&) {
-        std::printf("{\"what\":\"kernel\",\"name\":\"%s\",\"rows\":%lld,\"forward_ms\":null,\"backward_ms\":null}\n",
-                    name, static_cast<long long>(rows));
-      }
-      std::fflush(stdout);
-    };
-    report(
-        "flash", [&] { kernels::cuda_flash(q, k, v, true); }, [&] { kernels::cuda_flash_backward(call); });
-    report(
-        "cudnn", [&] { kernels::cudnn(q, k, v, true); }, [&] { kernels::cudnn_backward(call); });
-  }
+  const std::int64_t segments = 16384 / rows, rate = 4, place = heads * head_width;
+  const auto tensor = [&] {
+    return at::randn({segments * rows * rate, heads, head_width}, options)
+        .as_strided({segments, heads, rows, head_width}, {rows * rate * place, head_width, rate * place, 1});
+  };
+  const auto q = tensor(), k = tensor(), v = tensor(), gradient = tensor(), out = tensor();
+  const auto lse = at::full({segments, heads, rows}, 10.0, options.dtype(at::kFloat));
+  const kernels::OptionalBias none;
+  const kernels::BackwardCall call{gradient, q, k, v, out, lse, causal, none};
+  const auto report = [&](const char* name, const std::function<void()>& forward,
+                          const std::function<void()>& backward) {
+    std::printf("{\"what\":\"kernel\",\"name\":\"%s\",\"rows\":%lld,\"width\":%lld,\"causal\":%s,", name,
+                static_cast<long long>(rows), static_cast<long long>(head_width), causal ? "true" : "false");
+    try {
+      const double forward_ms = milliseconds(10, forward), backward_ms = milliseconds(10, backward);
+      std::printf("\"forward_ms\":%.4f,\"backward_ms\":%.4f}\n", forward_ms, backward_ms);
+    } catch (const std::exception&) {
+      std::printf("\"forward_ms\":null,\"backward_ms\":null}\n");
+    }
+    std::fflush(stdout);
+  };
+  report(
+      "flash", [&] { kernels::cuda_flash(q, k, v, causal); }, [&] { kernels::cuda_flash_backward(call); });
+  report(
+      "cudnn", [&] { kernels::cudnn(q, k, v, causal); }, [&] { kernels::cudnn_backward(call); });
+}
+
+void measure_kernels() {
+  for (const std::int64_t rows : {128, 256, 512, 1024, 2048, 4096, 16384}) measure_kernel(rows, 64, true);
+  for (const std::int64_t rows : {256, 512, 2048, 16384}) measure_kernel(rows, 64, false);
+  for (const std::int64_t rows : {128, 256, 512, 2048, 16384}) measure_kernel(rows, 128, true);
 }
 
 }  // namespace

@@ -261,7 +261,7 @@ TEST(SequenceAttention, ServesAnyNumberOfLengths) {
   SequenceParallel parallel(*world);
   const auto attention = parallel.attention(mixture, 2, /*causal=*/true);
   const auto loss_of = [&](std::int64_t length, at::Tensor& q) {
-    at::manual_seed(length);
+    at::manual_seed(static_cast<std::uint64_t>(length));
     const auto whole = at::randn({1, length, 2, 4}, test::on(at::kDouble));
     const auto shard = parallel.shard(length);
     q = whole.slice(1, shard.own.begin, shard.own.end).clone().requires_grad_();

@@ -9,19 +9,20 @@ cd "$(dirname "$0")/../.."
 build=build/cuda
 pack=build/gpu-pack
 
+programs=(longnet gpu core_attention distributed_communicator distributed_attention launch_training_step launch_models
+  bench_gpu_attention)
 cmake --preset cuda >/dev/null
-cmake --build --preset cuda
+cmake --build --preset cuda --target "${programs[@]}"
 rm -rf $pack
 mkdir -p $pack/bin $pack/libexec $pack/lib $pack/text $pack/tests $pack/openmpi/bin
 
-for program in longnet gpu core_attention distributed_communicator distributed_attention launch_training_step launch_models \
-  bench_gpu_attention; do
+for program in "${programs[@]}"; do
   strip -o $pack/bin/$program $build/bin/$program
 done
 strip -o $pack/libexec/longnet-program $build/libexec/longnet-program
 cp -r configs $pack/
 cp -r tests/golden $pack/tests/
-cp tests/gpu/run.sh tests/gpu/report.py $pack/
+cp tests/gpu/run.sh tests/gpu/report.py bench/eager_step.py $pack/
 find core distributed models launch tests -name '*.cpp' -o -name '*.h' | xargs cp --parents -t $pack/text   # text to train on
 
 # Open MPI as Debian lays it out below its prefix; OPAL_PREFIX moves the prefix. Left out: what needs other networks or a

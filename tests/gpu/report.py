@@ -6,9 +6,12 @@ report.py compare FOLDER        the losses of the quickstart on CPU and GPU; fai
 report.py table FOLDER          the table of all that was run and measured
 """
 import array
+import collections
+import csv
 import json
 import pathlib
 import random
+import re
 import struct
 import subprocess
 import sys
@@ -16,6 +19,12 @@ import sys
 # configs/paper-125m.yaml
 LAYERS, WIDTH, HEADS, HEAD_WIDTH, FEED_FORWARD, VOCABULARY = 12, 768, 12, 64, 3072, 50257
 SEGMENTS, RATES = (2048, 4096, 8192, 16384, 32768), (1, 2, 4, 6, 12)
+# Which part of a step a kernel belongs to, by what its name says. The first that matches counts.
+PHASES = (("joining branches, forward and backward", "join_parts"), ("attention kernels", "flash|fmha|sdpa|cudnn"),
+          ("softmax and cross-entropy", "row_losses"), ("rotary positions", "longnet.*turn|turn_"), ("dropout", "longnet.*drop"),
+          ("matrix products", "gemm|nvjet|cutlass|xmma|splitK|cublas"), ("LayerNorm", "layer_norm|LayerNorm|GammaBeta"),
+          ("GELU", "[Gg]elu|GELU"), ("copies and casts", "copy|Memcpy|Memset|FillFunctor|Cat"), ("additions", "CUDAFunctor_add|AddFunctor"),
+          ("embedding", "[Ee]mbedding|index|sort|Radix"), ("everything else", ""))
 PEAK = {"H100": 989.4e12, "H200": 989.4e12, "A100": 312e12}   # dense bfloat16, from the makers' data sheets
 
 
@@ -68,13 +77,11 @@ def row(*cells):
 def table_of_measurements(folder):
     log = folder / "bench.attention.log"
     lines = [json.loads(line) for line in log.read_text().splitlines() if line.startswith("{")] if log.exists() else []
-    found = {(line["name"], line.get("length") or line.get("rows")): line for line in lines}
+    found = {(line["name"], line["length"]): line for line in lines if line["what"] == "attention"}
     dense = found.get(("dense", 32768))
     row("attention", "N", "forward ms", "both ms", "forward TFLOP/s", "both TFLOP/s", "rate : dense, forward", "both")
     row(*["---"] * 8)
     for (name, length), line in found.items():
-        if line["what"] != "attention":
-            continue
         ratio = [f"{line[key] / dense[key]:.2f}" if dense else "not run" for key in ("forward_tflops", "both_tflops")]
         row(name, length, line["forward_ms"], line["both_ms"], line["forward_tflops"], line["both_tflops"], *ratio)
     short, long = found.get(("dilated", 32768)), found.get(("dilated", 1048576))
@@ -85,11 +92,11 @@ def table_of_measurements(folder):
         print(f"time a token at 1,048,576 over 32,768: forward {long['forward_ms'] / short['forward_ms'] / 32:.3f}, "
               f"both {long['both_ms'] / short['both_ms'] / 32:.3f}")
     print()
-    row("kernel", "rows", "forward ms", "backward ms")
-    row(*["---"] * 4)
+    row("kernel", "rows", "D", "causal", "forward ms", "backward ms")
+    row(*["---"] * 6)
     for line in lines:
         if line["what"] == "kernel":
-            row(line["name"], line["rows"], line["forward_ms"], line["backward_ms"])
+            row(line["name"], line["rows"], line["width"], line["causal"], line["forward_ms"], line["backward_ms"])
 
 
 def table_of_training(folder, card):
@@ -106,6 +113,9 @@ def table_of_training(folder, card):
         print(f"training step of paper-125m, N = 32,768, bf16, no recomputation: {rate:,.0f} tokens/s, "
               f"{flops / 1e12:.0f} TFLOP/s of the model, MFU {f'{flops / peak:.1%}' if peak else 'unknown'}, "
               f"peak {max(step['peak_memory_bytes'] for step in steps) / 2**30:.1f} GiB")
+    peer = folder / "bench.peer.log"
+    if peer.exists():
+        print("the same sizes in PyTorch eager with dense attention:", peer.read_text().strip().splitlines()[-1:])
     lengths = sorted(int(path.name.split("-")[1]) for path in folder.glob("run-[0-9]*") if len(metrics(path)) == 2)
     if lengths:
         last = metrics(folder / f"run-{lengths[-1]}")[-1]
@@ -113,6 +123,33 @@ def table_of_training(folder, card):
               f"({last['seconds']:.2f} s a step, {last['peak_memory_bytes'] / 2**30:.1f} GiB)")
     else:
         print("largest N that fits: not run")
+
+
+def table_of_phases(folder):
+    """Time and bytes of every kernel of one step, as Nsight Compute counted them one kernel at a time."""
+    path = folder / "profile.csv"
+    lines = [line for line in path.read_text().splitlines() if line.startswith('"')] if path.exists() else []
+    print()
+    if len(lines) < 3:
+        print("phases of a step: not run")
+        return
+    kernels = list(csv.DictReader(lines))[1:]   # the first row has the units
+    phases, names = collections.defaultdict(lambda: [0, 0.0, 0.0]), collections.defaultdict(lambda: [0, 0.0, 0.0])
+    for kernel in kernels:
+        name = kernel["Kernel Name"]
+        time, size = (float(kernel[key].replace(",", "") or 0) for key in ("gpu__time_duration.sum", "dram__bytes.sum"))
+        phase = next(title for title, pattern in PHASES if re.search(pattern, name))
+        for sums in (phases[phase], names[f"{phase}: {name[:110]}"]):
+            sums[0] += 1
+            sums[1] += time
+            sums[2] += size
+    for title, rows in (("phase of a step", phases), ("kernel", names)):
+        row(title, "calls", "ms", "GB moved", "TB/s")
+        row(*["---"] * 5)
+        for name, (calls, time, size) in sorted(rows.items(), key=lambda item: -item[1][1])[:30]:
+            row(name.replace("|", "/"), calls, f"{time / 1e6:.3f}", f"{size / 1e9:.3f}", f"{size / time / 1e3:.2f}" if time else "")
+        print()
+    print(f"all kernels: {sum(value[1] for value in phases.values()) / 1e6:.1f} ms, {len(kernels)} calls")
 
 
 def table(folder):
@@ -126,9 +163,11 @@ def table(folder):
     row(*["---"] * 3)
     for line in (folder / "steps.tsv").read_text().splitlines():
         row(*line.split("\t"))
-    print()
-    table_of_measurements(folder)
-    table_of_training(folder, card)
+    if (folder / "bench.attention.log").exists():
+        print()
+        table_of_measurements(folder)
+        table_of_training(folder, card)
+        table_of_phases(folder)
 
 
 if __name__ == "__main__":

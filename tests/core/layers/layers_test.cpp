@@ -140,7 +140,7 @@ TEST(Dropout, DoesNotDependOnHowPositionsAndSamplesAreSpread) {
 
 TEST(Dropout, DiffersByEverythingThatItDependsOn) {
   const auto x = at::ones({1, 40, 8});
-  const auto mask = [&](DropoutSite where) { return dropout(x, 0.5, where); };
+  const auto mask = [&](const DropoutSite& where) { return dropout(x, 0.5, where); };
   const DropoutSite base{7, 3, {0}, 0, 2, 1};
   EXPECT_TRUE(mask(base).equal(mask(base)));
   EXPECT_FALSE(mask(base).equal(mask({8, 3, {0}, 0, 2, 1}))) << "seed";
