@@ -20,6 +20,9 @@ elseif(LONGNET_CUDA)
 endif()
 
 add_library(longnet_torch INTERFACE)
+# The wheel's libraries export a C++ library's file system of their own, of which a part is missing (libtorch.so: remove_all calls a
+# null pointer). Whoever comes first on the command line is asked first when the program runs.
+target_link_libraries(longnet_torch INTERFACE "-Wl,--push-state,--no-as-needed" stdc++ "-Wl,--pop-state")
 if(LONGNET_WITH_CUDA)
   set(wheel "third_party/libtorch-cuda")
   set(setup "./launch/scripts/setup.sh --cuda")
