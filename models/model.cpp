@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "core/error.h"
+#include "core/to_device.h"
 
 namespace longnet {
 namespace {
@@ -13,7 +14,7 @@ namespace {
 std::optional<at::Tensor> mask_of(const Batch& batch, Range positions, c10::Device device) {
   const auto whole = [&](std::int64_t length) { return length == batch.shard.length; };
   if (std::all_of(batch.lengths.begin(), batch.lengths.end(), whole)) return {};
-  const auto lengths = at::tensor(batch.lengths, at::kLong).to(device).unsqueeze(1);
+  const auto lengths = to_device(at::tensor(batch.lengths, at::kLong), device).unsqueeze(1);
   return at::arange(positions.begin, positions.end, lengths.options()).unsqueeze(0).lt(lengths);
 }
 
@@ -36,11 +37,8 @@ std::optional<at::Tensor> Batch::key_mask(c10::Device device) const {
 }
 
 Batch on_device(const Batch& batch, c10::Device device) {
-  if (device.is_cpu()) return batch;
   Batch moved = batch;
-  for (auto& [name, field] : moved.fields) {  // from pinned memory, else the host would wait
-    field.values = field.values.pin_memory().to(at::TensorOptions(device), /*non_blocking=*/true);
-  }
+  for (auto& [name, field] : moved.fields) field.values = to_device(field.values, device);
   return moved;
 }
 

@@ -8,6 +8,7 @@
 #include "core/error.h"
 #include "core/layers/recompute.h"
 #include "core/random.h"
+#include "core/to_device.h"
 
 namespace longnet {
 namespace {
@@ -161,7 +162,7 @@ at::Tensor values_of(const std::string& name, std::size_t index, const Batch& ba
       taken.push_back(static_cast<std::int64_t>(row));
     }
   }
-  return field.values.index_select(0, at::tensor(taken, at::kLong).to(field.values.device()));
+  return field.values.index_select(0, to_device(at::tensor(taken, at::kLong), field.values.device()));
 }
 
 /// (B, n * s, F) to (B, n, s * F).

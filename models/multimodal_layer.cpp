@@ -2,11 +2,13 @@
 
 #include <ATen/ATen.h>
 
+#include "core/to_device.h"
+
 namespace longnet {
 namespace {
 
 at::Tensor indices(const std::vector<std::int64_t>& sequences, c10::Device device) {
-  return at::tensor(sequences, at::kLong).to(device);
+  return to_device(at::tensor(sequences, at::kLong), device);
 }
 
 const DropoutSite* site(const std::vector<DropoutSite>& sites, std::size_t index) {

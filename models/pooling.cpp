@@ -3,12 +3,14 @@
 #include <ATen/ATen.h>
 #include <ATen/OpMathType.h>
 
+#include "core/to_device.h"
+
 namespace longnet {
 namespace {
 
 /// (B, n, 1): 1 / the number of positions that count, 0 for all others.
 at::Tensor mean_weights(const at::Tensor& x, std::int64_t prefix, const Batch& batch) {
-  const auto lengths = at::tensor(batch.lengths, at::kLong).to(x.device()).unsqueeze(1);
+  const auto lengths = to_device(at::tensor(batch.lengths, at::kLong), x.device()).unsqueeze(1);
   const auto position = at::arange(batch.shard.own.begin, batch.shard.own.end, lengths.options()).unsqueeze(0);
   const auto counts = position.ge(prefix).logical_and(position.lt(lengths));
   return counts.to(x.scalar_type()).div(lengths - prefix).unsqueeze(-1);

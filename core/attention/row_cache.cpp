@@ -8,6 +8,7 @@
 
 #include "core/attention/kernel.h"
 #include "core/attention/merge.h"
+#include "core/to_device.h"
 
 namespace longnet {
 
@@ -63,7 +64,7 @@ at::Tensor RowCache::attend(const at::Tensor& q, const at::Tensor& k, const at::
     if (members.empty()) continue;
     const std::int64_t row = spans[static_cast<std::size_t>(members[0])].first;
     reserve(rows, row + 1, k);
-    const auto index = at::tensor(members).to(q.device());
+    const auto index = to_device(at::tensor(members), q.device());
     const auto of_members = [&](const at::Tensor& tensor) { return tensor[0][0].index_select(0, index).unsqueeze(1); };
     rows.keys.slice(1, row, row + 1).index_copy_(0, index, of_members(k));
     rows.values.slice(1, row, row + 1).index_copy_(0, index, of_members(v));

@@ -8,6 +8,7 @@
 #include <limits>
 
 #include "core/layers/cuda/rotary.h"
+#include "core/to_device.h"
 
 namespace longnet {
 namespace {
@@ -32,11 +33,11 @@ constexpr double xpos_base = 512;
 constexpr double smallest_xpos_ratio = 0.4 / 1.4;
 
 at::Tensor exact_rotations(Range positions, std::int64_t head_width, const at::TensorOptions& options) {
-  const auto exact = options.dtype(at::kDouble);
-  const auto position = at::arange(positions.begin, positions.end, exact);
-  const auto pair = at::arange(0, head_width, 2, exact);
+  const auto position = at::arange(positions.begin, positions.end, options.dtype(at::kDouble));
+  // On the host: a frequency that another device rounds otherwise turns a distant position by 1e-7.
+  const auto pair = at::arange(0, head_width, 2, at::kDouble);
   const auto frequency = (pair * (-std::log(10000.0) / static_cast<double>(head_width))).exp();
-  const auto angle = position.unsqueeze(1) * frequency;
+  const auto angle = position.unsqueeze(1) * to_device(frequency, position.device());
   return at::polar(at::ones_like(angle), angle).unsqueeze(1);
 }
 

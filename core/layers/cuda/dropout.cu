@@ -9,6 +9,8 @@
 
 #include <algorithm>
 
+#include "core/to_device.h"
+
 namespace longnet::cuda {
 namespace {
 
@@ -41,9 +43,7 @@ void dropout(const at::Tensor& input, at::Tensor& output, const DropoutMask& mas
              const std::vector<std::int64_t>& samples) {
   if (input.numel() == 0) return;
   const c10::cuda::CUDAGuard guard(input.device());
-  auto host = at::empty({input.size(0)}, at::TensorOptions().dtype(at::kLong).pinned_memory(true));
-  std::copy(samples.begin(), samples.end(), host.data_ptr<std::int64_t>());
-  const auto on_device = host.to(input.device(), /*non_blocking=*/true);
+  const auto on_device = to_device(at::tensor(samples, at::kLong), input.device());
   constexpr std::int64_t most_blocks = (std::int64_t{1} << 31) - 1;
   const std::int64_t draws = input.size(0) * input.size(1) * ((input.size(2) + 3) / 4);
   const auto blocks = static_cast<unsigned>(std::min(most_blocks, (draws + block - 1) / block));
