@@ -34,11 +34,11 @@ struct KernelCase {
 /// | CPU                                                                          | CpuFlash  |
 /// | GPU before Ampere; float64; rows that are not aligned; D above 256           | Plain     |
 /// | float32, or a mask                                                           | Efficient |
-/// | bfloat16, float16; Hopper or Blackwell, D up to 128, 512 rows and keys       | Cudnn     |
+/// | bfloat16, float16; Hopper or Blackwell, D up to 128, 128 rows and keys       | Cudnn     |
 /// | bfloat16, float16; all else                                                  | CudaFlash |
 ///
-/// cuDNN is what LibTorch itself prefers on Hopper and Blackwell; it plans each new shape once, for 0.1 s or so, which
-/// small tiles do not pay back.
+/// cuDNN took 0.5 to 0.8 of FlashAttention-2's time on an H200 from 128 rows on, the fewest that were measured, forward and backward,
+/// D 64 and 128, causal and not (docs/performance.md). It plans each new shape once, which smaller tiles do not pay back.
 Kernel choose_kernel(const KernelCase& call);
 
 }  // namespace longnet

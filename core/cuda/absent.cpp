@@ -6,6 +6,7 @@
 #include "core/error.h"
 #include "core/layers/cuda/cross_entropy.h"
 #include "core/layers/cuda/dropout.h"
+#include "core/layers/cuda/layer_norm.h"
 #include "core/layers/cuda/rotary.h"
 
 namespace longnet {
@@ -50,11 +51,24 @@ void sum_parts(const std::vector<Part>&, at::Tensor&) {
   refuse();
 }
 
-at::Tensor cross_entropy(at::Tensor&, const at::Tensor&, bool) {
+at::Tensor cross_entropy(at::Tensor&, const at::Tensor&, std::int64_t, bool) {
   refuse();
 }
 
 void dropout(const at::Tensor&, at::Tensor&, const DropoutMask&, const std::vector<std::int64_t>&) {
+  refuse();
+}
+
+bool takes_layer_norm(std::int64_t, at::ScalarType) {
+  return false;
+}
+
+LayerNormOutput layer_norm(const at::Tensor&, const at::Tensor&, const at::Tensor&, double) {
+  refuse();
+}
+
+LayerNormGradients layer_norm_backward(const at::Tensor&, const at::Tensor&, const at::Tensor&, const at::Tensor&,
+                                       const at::Tensor&) {
   refuse();
 }
 

@@ -4,6 +4,8 @@
 
 #include <cmath>
 
+#include "core/layers/layer_norm.h"
+
 namespace longnet {
 
 Linear::Linear(ParameterSet& parameters, const std::string& name, std::int64_t inputs, std::int64_t outputs,
@@ -23,7 +25,7 @@ LayerNorm::LayerNorm(ParameterSet& parameters, const std::string& name, std::int
       bias_(parameters.add(name + ".bias", {width}, constant(0))) {}
 
 at::Tensor LayerNorm::operator()(const at::Tensor& x) const {
-  return at::layer_norm(x, {x.size(-1)}, weight_.to(x.scalar_type()), bias_.to(x.scalar_type()), epsilon_);
+  return layer_norm(x, weight_, bias_, epsilon_);
 }
 
 }  // namespace longnet

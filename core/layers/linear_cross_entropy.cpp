@@ -17,19 +17,30 @@ using torch::autograd::variable_list;
 
 /// A GPU is better served with few large products, and keeps no wide copy of the logits.
 std::int64_t default_chunk_elements(c10::Device device) {
-  return std::int64_t{1} << (device.is_cuda() ? 27 : 24);
+  return std::int64_t{1} << (device.is_cuda() ? 28 : 24);
+}
+
+/// The output weights (columns, C) in the dtype of the products. On a GPU rows of logits must begin at multiples of 16 bytes, or
+/// its matrix units go unused: a vocabulary of 50,257 gets 47 columns of zeros that do not count.
+at::Tensor output_columns(const at::Tensor& weight, const at::Tensor& hidden) {
+  const auto narrow = weight.to(hidden.scalar_type());
+  if (!weight.is_cuda()) return narrow;
+  constexpr std::int64_t multiple = 64;
+  const std::int64_t vocabulary = weight.size(0), columns = (vocabulary + multiple - 1) / multiple * multiple;
+  return columns == vocabulary ? narrow : at::constant_pad_nd(narrow, {0, 0, 0, columns - vocabulary});
 }
 
 /// Losses of one chunk of rows, and what remains of its logits: the gradient of their sum.
 struct Chunk {
   at::Tensor losses;
-  at::Tensor logit_gradient;  // (rows, V)
+  at::Tensor logit_gradient;  // (rows, columns)
 };
 
-Chunk chunk_losses(const at::Tensor& hidden, const at::Tensor& weight, const at::Tensor& targets, bool with_gradient) {
-  auto logits = at::mm(hidden, weight.t());
+Chunk chunk_losses(const at::Tensor& hidden, const at::Tensor& columns, const at::Tensor& targets,
+                   std::int64_t vocabulary, bool with_gradient) {
+  auto logits = at::mm(hidden, columns.t());
   if (logits.is_cuda()) {
-    auto losses = cuda::cross_entropy(logits, targets, with_gradient);
+    auto losses = cuda::cross_entropy(logits, targets, vocabulary, with_gradient);
     return {losses, logits};
   }
   logits = logits.to(at::toOpMathType(hidden.scalar_type()));
@@ -44,30 +55,37 @@ Chunk chunk_losses(const at::Tensor& hidden, const at::Tensor& weight, const at:
   return {losses, logits.to(hidden.scalar_type())};
 }
 
+/// a^T b, in float32 where a GPU's products have it for nothing: sums over chunks lose nothing then.
+at::Tensor product_in(at::ScalarType wide, const at::Tensor& a, const at::Tensor& b) {
+  const bool narrow = a.scalar_type() == at::kBFloat16 || a.scalar_type() == at::kHalf;
+  return a.is_cuda() && narrow && wide == at::kFloat ? at::mm(a.t(), b, at::kFloat) : at::mm(a.t(), b);
+}
+
 class LinearCrossEntropy : public torch::autograd::Function<LinearCrossEntropy> {
  public:
   static variable_list forward(AutogradContext* ctx, const at::Tensor& hidden, const at::Tensor& weight,
                                const at::Tensor& targets, std::int64_t chunk_elements, bool with_gradient) {
     const std::int64_t rows = hidden.size(0);
     const std::int64_t most = chunk_elements > 0 ? chunk_elements : default_chunk_elements(hidden.device());
-    const std::int64_t chunk = std::max<std::int64_t>(1, most / weight.size(0));
-    const auto narrow_weight = weight.to(hidden.scalar_type());
+    const std::int64_t vocabulary = weight.size(0), chunk = std::max<std::int64_t>(1, most / vocabulary);
+    const auto columns = output_columns(weight, hidden);
     const auto wide = at::toOpMathType(hidden.scalar_type());
     auto losses = at::zeros({rows}, hidden.options().dtype(wide));
     at::Tensor hidden_gradient, weight_gradient;
     if (with_gradient) {
       hidden_gradient = at::empty_like(hidden);
-      weight_gradient = at::zeros_like(weight);
+      weight_gradient = at::zeros(columns.sizes(), weight.options());
     }
     for (std::int64_t begin = 0; begin < rows; begin += chunk) {
       const auto part = [&](const at::Tensor& tensor) { return tensor.slice(0, begin, std::min(begin + chunk, rows)); };
-      const auto [chunk_loss, logit_gradient] = chunk_losses(part(hidden), narrow_weight, part(targets), with_gradient);
+      const auto [chunk_loss, logit_gradient] =
+          chunk_losses(part(hidden), columns, part(targets), vocabulary, with_gradient);
       part(losses).copy_(chunk_loss);
       if (!with_gradient) continue;
-      part(hidden_gradient).copy_(at::mm(logit_gradient, narrow_weight));
-      weight_gradient.add_(at::mm(logit_gradient.t(), part(hidden)));
+      part(hidden_gradient).copy_(at::mm(logit_gradient, columns));
+      weight_gradient.add_(product_in(weight.scalar_type(), logit_gradient, part(hidden)));
     }
-    if (with_gradient) ctx->save_for_backward({hidden_gradient, weight_gradient});
+    if (with_gradient) ctx->save_for_backward({hidden_gradient, weight_gradient.slice(0, 0, vocabulary)});
     ctx->mark_non_differentiable({losses});
     return {losses.sum(at::kDouble), losses};
   }

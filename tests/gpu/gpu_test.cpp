@@ -12,6 +12,7 @@
 #include "core/attention/kernels/kernels.h"
 #include "core/cuda/device.h"
 #include "core/layers/dropout.h"
+#include "core/layers/layer_norm.h"
 #include "core/layers/linear_cross_entropy.h"
 #include "core/layers/rotary.h"
 #include "core/training/adamw.h"
@@ -175,6 +176,37 @@ TEST(Rotary, OnTheGpuIsThatOnTheCpu) {
     const auto expected = run(at::kCPU), actual = run(test::device());
     EXPECT_TRUE(at::allclose(actual.first, expected.first, tolerance, tolerance));
     EXPECT_TRUE(at::allclose(actual.second, expected.second, tolerance, tolerance));
+  }
+}
+
+TEST(LayerNorm, OnTheGpuIsThatOnTheCpu) {
+  for (const std::int64_t width : {8, 40, 768, 3072, 7, 20000}) {  // the last two are LibTorch's own
+    for (const auto& [dtype, tolerance] : {std::pair(at::kDouble, 1e-12), std::pair(at::kFloat, float32_error),
+                                           std::pair(at::kBFloat16, bfloat16_error)}) {
+      at::manual_seed(3);
+      const auto random = [&](at::IntArrayRef sizes) { return at::randn(sizes, at::kDouble); };
+      // A mean of a thousand deviations: what subtracts squares of float32 has no digit left.
+      const auto x = (random({2, 701, width}) + (dtype == at::kBFloat16 ? 1 : 1000)).to(dtype),
+                 gradient = random({2, 701, width}).to(dtype);
+      const auto weight = random({width}), bias = random({width});
+      const auto run = [&](c10::Device device, at::ScalarType type, at::ScalarType parameters) {
+        const auto leaf = [&](const at::Tensor& values, at::ScalarType as) {
+          return values.to(at::TensorOptions(device).dtype(as)).detach().requires_grad_();
+        };
+        const auto x_leaf = leaf(x, type), w = leaf(weight, parameters), b = leaf(bias, parameters);
+        const auto y = layer_norm(x_leaf, w, b, 1e-5);
+        auto results = torch::autograd::grad({y}, {x_leaf, w, b}, {gradient.to(y.options())});
+        results.push_back(y.detach());
+        for (auto& result : results) result = result.to(at::TensorOptions(at::kCPU).dtype(at::kDouble));
+        return results;
+      };
+      const auto expected = run(at::kCPU, at::kDouble, at::kDouble);
+      const auto actual = run(test::device(), dtype, dtype == at::kDouble ? at::kDouble : at::kFloat);
+      for (std::size_t i = 0; i < expected.size(); ++i) {
+        EXPECT_LT(KernelTest::error(actual[i], expected[i]), tolerance * (dtype == at::kFloat ? 10 : 1))
+            << c10::toString(dtype) << ", width " << width << ", result " << i;
+      }
+    }
   }
 }
 

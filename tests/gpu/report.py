@@ -21,8 +21,8 @@ LAYERS, WIDTH, HEADS, HEAD_WIDTH, FEED_FORWARD, VOCABULARY = 12, 768, 12, 64, 30
 SEGMENTS, RATES = (2048, 4096, 8192, 16384, 32768), (1, 2, 4, 6, 12)
 # Which part of a step a kernel belongs to, by what its name says. The first that matches counts.
 PHASES = (("joining branches, forward and backward", "join_parts"), ("attention kernels", "flash|fmha|sdpa|cudnn"),
-          ("softmax and cross-entropy", "row_losses"), ("rotary positions", "longnet.*turn|turn_"), ("dropout", "longnet.*drop"),
-          ("matrix products", "gemm|nvjet|cutlass|xmma|splitK|cublas"), ("LayerNorm", "layer_norm|LayerNorm|GammaBeta"),
+          ("softmax and cross-entropy", "row_losses"), ("rotary positions", "longnet.*turn"), ("dropout", "longnet.*drop"),
+          ("matrix products", "gemm|nvjet|cutlass|xmma|splitK|cublas"), ("LayerNorm", "layer_norm|LayerNorm|GammaBeta|normalize"),
           ("GELU", "[Gg]elu|GELU"), ("copies and casts", "copy|Memcpy|Memset|FillFunctor|Cat"), ("additions", "CUDAFunctor_add|AddFunctor"),
           ("embedding", "[Ee]mbedding|index|sort|Radix"), ("everything else", ""))
 PEAK = {"H100": 989.4e12, "H200": 989.4e12, "A100": 312e12}   # dense bfloat16, from the makers' data sheets
@@ -126,7 +126,7 @@ def table_of_training(folder, card):
 
 
 def table_of_phases(folder):
-    """Time and bytes of every kernel of one step, as Nsight Compute counted them one kernel at a time."""
+    """Time of every kernel of one step, as Nsight Compute measured them one after the other."""
     path = folder / "profile.csv"
     lines = [line for line in path.read_text().splitlines() if line.startswith('"')] if path.exists() else []
     print()
@@ -134,20 +134,18 @@ def table_of_phases(folder):
         print("phases of a step: not run")
         return
     kernels = list(csv.DictReader(lines))[1:]   # the first row has the units
-    phases, names = collections.defaultdict(lambda: [0, 0.0, 0.0]), collections.defaultdict(lambda: [0, 0.0, 0.0])
+    phases, names = collections.defaultdict(lambda: [0, 0.0]), collections.defaultdict(lambda: [0, 0.0])
     for kernel in kernels:
-        name = kernel["Kernel Name"]
-        time, size = (float(kernel[key].replace(",", "") or 0) for key in ("gpu__time_duration.sum", "dram__bytes.sum"))
+        name, time = kernel["Kernel Name"], float(kernel["gpu__time_duration.sum"].replace(",", "") or 0)
         phase = next(title for title, pattern in PHASES if re.search(pattern, name))
         for sums in (phases[phase], names[f"{phase}: {name[:110]}"]):
             sums[0] += 1
             sums[1] += time
-            sums[2] += size
     for title, rows in (("phase of a step", phases), ("kernel", names)):
-        row(title, "calls", "ms", "GB moved", "TB/s")
-        row(*["---"] * 5)
-        for name, (calls, time, size) in sorted(rows.items(), key=lambda item: -item[1][1])[:30]:
-            row(name.replace("|", "/"), calls, f"{time / 1e6:.3f}", f"{size / 1e9:.3f}", f"{size / time / 1e3:.2f}" if time else "")
+        row(title, "calls", "ms")
+        row(*["---"] * 3)
+        for name, (calls, time) in sorted(rows.items(), key=lambda item: -item[1][1])[:40]:
+            row(name.replace("|", "/"), calls, f"{time / 1e6:.3f}")
         print()
     print(f"all kernels: {sum(value[1] for value in phases.values()) / 1e6:.1f} ms, {len(kernels)} calls")
 

@@ -29,7 +29,7 @@ TEST(KernelChoice, FollowsItsTable) {
   EXPECT_EQ(changed([](auto& call) { call.compute_capability = 80; }), Kernel::CudaFlash);
   EXPECT_EQ(changed([](auto& call) { call.compute_capability = 75; }), Kernel::Plain);
   EXPECT_EQ(changed([](auto& call) { call.compute_capability = 120; }), Kernel::CudaFlash);
-  EXPECT_EQ(changed([](auto& call) { call.rows = 511; }), Kernel::CudaFlash);
+  EXPECT_EQ(changed([](auto& call) { call.rows = 127; }), Kernel::CudaFlash);
   EXPECT_EQ(changed([](auto& call) { call.keys = 100; }), Kernel::CudaFlash);
   EXPECT_EQ(changed([](auto& call) { call.head_width = 192; }), Kernel::CudaFlash);
   EXPECT_EQ(changed([](auto& call) { call.head_width = 512; }), Kernel::Plain);
@@ -65,19 +65,26 @@ TEST(PlainKernel, AgreesWithTheFlashKernel) {
   }
 }
 
-/// Compares PartRows::find with tile_view, for every row of a tensor.
+/// Compares the places of a call's rows with tile_view, for every row of a tensor.
 void expect_found(const at::Tensor& numbers, const Tile& tile, const RowView& view, std::int64_t call) {
   const auto rows = tile_view(numbers, tile, view, call);  // (batch, heads, rows), each its own number
   const PartRows part = part_rows(tile, view, call);
   std::int64_t found = 0;
   for (std::int64_t sequence = 0; sequence < numbers.size(0); ++sequence) {
-    for (std::int64_t place = 0; place < numbers.size(1); ++place) {
-      for (std::int64_t head = 0; head < numbers.size(2); ++head) {
-        const auto at = part.find(sequence, place, head);
+    if (!part.holds_sequence(sequence)) continue;
+    for (std::int64_t head = 0; head < part.heads; ++head) {
+      const auto places = part.places_of(head);
+      for (std::int64_t place = 0; place < numbers.size(1); ++place) {
+        const auto at = places.find(place);
+        const auto narrow = narrowed(places).find(static_cast<std::int32_t>(place));
+        ASSERT_EQ(narrow.found, at.found);
         if (!at.found) continue;
         ++found;
-        ASSERT_EQ(rows[at.batch][at.head][at.row].item<std::int64_t>(),
-                  numbers[sequence][place][head].item<std::int64_t>());
+        ASSERT_EQ(narrow.segment, at.segment);
+        ASSERT_EQ(narrow.row, at.row);
+        const std::int64_t batch = part.segments > 1 ? at.segment : sequence;
+        ASSERT_EQ(rows[batch][head][at.row].item<std::int64_t>(),
+                  numbers[sequence][place][part.first_head + head * part.head_stride].item<std::int64_t>());
       }
     }
   }
@@ -118,11 +125,13 @@ TEST(PartRows, HoldABillionPlaces) {
     const std::int64_t segment = tile.segments - 1, head = tile.heads.count - 1, row = tile.queries.count - 1;
     const std::int64_t place = tile.queries.first + segment * tile.queries.segment_step +
                                head * tile.queries.head_step + row * tile.queries.row_step;
-    const auto at = part.find(0, place, tile.heads.first + head * tile.heads.step);
+    const auto at = part.places_of(head).find(place);
     EXPECT_TRUE(at.found);
     EXPECT_EQ(at.row, row);
-    EXPECT_EQ(at.head, head);
-    EXPECT_EQ(at.batch, tile.segments > 1 ? segment : 0);
+    EXPECT_EQ(at.segment, segment);
+    const auto narrow = narrowed(part.places_of(head)).find(static_cast<std::int32_t>(place));
+    EXPECT_TRUE(narrow.found);
+    EXPECT_EQ(narrow.row, row);
   }
 }
 

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 #include <torch/csrc/autograd/autograd.h>
 
+#include <cmath>
 #include <random>
 
 #include "core/attention/dilated_attention.h"
@@ -213,7 +214,8 @@ TEST(Inputs, ThatDoNotFitAreRefused) {
   EXPECT_THROW(dilated_attention(x, x, x, cut), Error) << "segments cross the range, but there is no exchange";
 }
 
-/// The error of bfloat16 dilated attention, against that of the dense kernel on the same inputs.
+/// The error of bfloat16 dilated attention, against that of the dense kernel on the same inputs. A GPU's kernels round each call's
+/// gradients to bfloat16 before they are summed, as the dense kernel's are rounded once: that rounding comes on top there.
 TEST(BFloat16, IsNearlyAsExactAsTheDenseKernel) {
   at::manual_seed(5);
   const std::int64_t length = 4096, heads = 12, width = 64;
@@ -230,17 +232,25 @@ TEST(BFloat16, IsNearlyAsExactAsTheDenseKernel) {
       return result;
     };
     const auto exact = run(at::kDouble), rounded = run(at::kBFloat16);
-    std::vector<double> relative;
+    struct Error {
+      double of_kernel, of_rounding;
+    };
+    std::vector<Error> errors;
     for (std::size_t i = 0; i < exact.size(); ++i) {
-      relative.push_back(((rounded[i].to(at::kDouble) - exact[i]).norm() / exact[i].norm()).item<double>());
+      const auto relative = [&](const at::Tensor& other) {
+        return ((other.to(at::kDouble) - exact[i]).norm() / exact[i].norm()).item<double>();
+      };
+      errors.push_back({relative(rounded[i]), relative(exact[i].to(at::kBFloat16))});
     }
-    return relative;
+    return errors;
   };
   const auto dense = error(make_mixture({length}, {1}, HeadOffsets::Cyclic));
   const auto dilated = error(make_mixture({512, 1024, 2048, 4096}, {1, 2, 4, 6}, HeadOffsets::Cyclic));
   const char* names[] = {"out", "dq", "dk", "dv"};
   for (std::size_t i = 0; i < dense.size(); ++i) {
-    EXPECT_LE(dilated[i], 1.1 * dense[i]) << names[i] << ": dense " << dense[i] << ", dilated " << dilated[i];
+    const double rounding = i > 0 && q.is_cuda() ? dilated[i].of_rounding : 0;
+    EXPECT_LE(dilated[i].of_kernel, 1.1 * std::hypot(dense[i].of_kernel, rounding))
+        << names[i] << ": dense " << dense[i].of_kernel << ", dilated " << dilated[i].of_kernel;
   }
 }
 
