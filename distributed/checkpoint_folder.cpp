@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "core/error.h"
+#include "core/files/free_name.h"
 #include "core/files/hashing_file.h"
 #include "distributed/agreement.h"
 #include "distributed/checkpoint_manifest.h"
@@ -63,13 +64,6 @@ CheckpointList look_into(const fs::path& folder) {
     if (entry.path().filename().string().starts_with(abandoned)) list.set_aside.push_back(entry.path());
   }
   return list;
-}
-
-/// The first name of name, name-2, name-3, ... that is free.
-fs::path free_name(const fs::path& name) {
-  fs::path free = name;
-  for (int copy = 2; fs::exists(free); ++copy) free = name.string() + "-" + std::to_string(copy);
-  return free;
 }
 
 /// A folder that is half removed when the power goes is no checkpoint any more.

@@ -91,16 +91,10 @@ std::map<std::string, StoredTensor> stored_tensors(const std::vector<Parameter>&
 
 /// The digests of all ranks' shards, in rank order.
 std::vector<FileDigest> gather_digests(Communicator& world, const FileDigest& mine) {
-  constexpr std::int64_t hex_digits = 32;
-  auto sizes = at::empty({world.size()}, at::kLong);
-  world.all_gather(sizes, at::full({1}, static_cast<std::int64_t>(mine.bytes), at::kLong))->wait();
-  auto hashes = at::empty({world.size(), hex_digits}, at::kByte), own = at::empty({hex_digits}, at::kByte);
-  std::copy(mine.xxh3_128.begin(), mine.xxh3_128.end(), own.data_ptr<std::uint8_t>());
-  world.all_gather(hashes, own)->wait();
   std::vector<FileDigest> digests;
-  for (std::int64_t rank = 0; rank < world.size(); ++rank) {
-    const auto* digits = reinterpret_cast<const char*>(hashes[rank].data_ptr());
-    digests.push_back({static_cast<std::uint64_t>(sizes[rank].item<std::int64_t>()), std::string(digits, hex_digits)});
+  for (const std::string& text : gather_text(world, mine.xxh3_128 + std::to_string(mine.bytes))) {
+    const std::size_t hex_digits = mine.xxh3_128.size();
+    digests.push_back({std::stoull(text.substr(hex_digits)), text.substr(0, hex_digits)});
   }
   return digests;
 }

@@ -1,6 +1,3 @@
-#include <unistd.h>
-
-#include <array>
 #include <charconv>
 #include <chrono>
 #include <cstdio>
@@ -11,6 +8,7 @@
 
 #include "core/error.h"
 #include "core/failure.h"
+#include "core/host_name.h"
 #include "distributed/agreement.h"
 #include "distributed/mpi/mpi_communicator.h"
 #include "distributed/mpi/mpi_environment.h"
@@ -38,11 +36,9 @@ std::chrono::seconds start_timeout() {
 }
 
 [[noreturn]] void end_hanging(const std::string& what) {
-  std::array<char, 256> host{};
-  ::gethostname(host.data(), host.size() - 1);
   std::fprintf(stderr,
                "longnet: %s did not end within %lld s on %s: another rank may be stopped, gone or out of reach\n",
-               what.c_str(), static_cast<long long>(start_timeout().count()), host.data());
+               what.c_str(), static_cast<long long>(start_timeout().count()), host_name().c_str());
   std::_Exit(CommunicationError("").exit_code());
 }
 

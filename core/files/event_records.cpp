@@ -7,6 +7,7 @@
 #include <cstring>
 
 #include "core/files/tensorboard.pb.h"
+#include "core/host_name.h"
 
 namespace longnet {
 namespace {
@@ -51,9 +52,7 @@ std::uint32_t crc32c(const std::string& data) {
 }
 
 std::string event_file_name() {
-  std::array<char, 256> host{};
-  ::gethostname(host.data(), host.size() - 1);
-  return "events.out.tfevents." + std::to_string(static_cast<std::int64_t>(now())) + "." + host.data() + "." +
+  return "events.out.tfevents." + std::to_string(static_cast<std::int64_t>(now())) + "." + host_name() + "." +
          std::to_string(::getpid());
 }
 

@@ -3,12 +3,11 @@
 #include <ATen/ATen.h>
 #include <c10/cuda/CUDAGuard.h>
 #include <c10/cuda/CUDAStream.h>
-#include <unistd.h>
 
-#include <array>
 #include <cstring>
 #include <utility>
 
+#include "core/host_name.h"
 #include "distributed/agreement.h"
 #include "distributed/message_sum.h"
 #include "distributed/nccl/nccl_error.h"
@@ -22,12 +21,6 @@ namespace {
 using nccl::Handle;
 using nccl::Launch;
 using nccl::NcclWork;
-
-std::string host_name() {
-  std::array<char, 256> name{};
-  ::gethostname(name.data(), name.size() - 1);
-  return name.data();
-}
 
 ncclDataType_t arithmetic_type(at::ScalarType type) {
   switch (type) {

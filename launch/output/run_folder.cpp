@@ -5,6 +5,7 @@
 
 #include "core/configuration/configuration.h"
 #include "core/files/event_records.h"
+#include "core/files/free_name.h"
 #include "core/files/hashing_file.h"
 
 namespace longnet {
@@ -45,9 +46,7 @@ void cut_metrics(const fs::path& path, std::int64_t step, const Log& log) {
 
 /// Gives metrics.jsonl a name that no later run takes; says so. Where that is not to be had, it stays.
 fs::path put_metrics_aside(const fs::path& path, const std::string& why, const Log& log) {
-  const fs::path name = path.parent_path() / ("metrics.abandoned" + why);
-  fs::path aside = name.string() + ".jsonl";
-  for (int number = 2; fs::exists(aside); ++number) aside = name.string() + "-" + std::to_string(number) + ".jsonl";
+  const fs::path aside = free_name(path.parent_path() / ("metrics.abandoned" + why), ".jsonl");
   std::error_code error;
   fs::rename(path, aside, error);
   if (error) {

@@ -17,6 +17,7 @@
 
 #include "core/error.h"
 #include "core/files/strict_json.h"
+#include "core/host_name.h"
 
 namespace longnet {
 namespace {
@@ -58,12 +59,6 @@ std::optional<std::string> start_of(std::int64_t pid) {
 std::string process_space() {
   std::error_code error;
   return first_line("/proc/sys/kernel/random/boot_id") + " " + fs::read_symlink("/proc/self/ns/pid", error).string();
-}
-
-std::string host_name() {
-  std::array<char, 256> name{};
-  ::gethostname(name.data(), name.size() - 1);
-  return name.data();
 }
 
 std::string describe_this_process() {
