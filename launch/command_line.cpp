@@ -24,11 +24,12 @@ constexpr const char* description =
     "  mpirun -np 2 longnet eval configs/quickstart.yaml --contexts 512,4096\n"
     "  longnet checkpoint import configs/slide-encoder.yaml slide_encoder.pth\n"
     "  longnet generate configs/quickstart.yaml --prompt '#include <' --tokens 300 --temperature 0.8\n\n"
-    "Exit codes: 0 done, 2 configuration or usage, 3 data, 4 checkpoint unusable, 5 training diverged, 6 communication "
-    "failed,\n"
-    "75 stopped on request (SIGINT, SIGTERM, SIGHUP or SIGUSR1) with a checkpoint saved, 1 anything else, as a disk "
-    "that is "
-    "full.";
+    "Exit codes: 0 done, 2 configuration or usage, 3 data, 4 checkpoint unusable or not to be saved, 5 training "
+    "diverged,\n"
+    "6 communication failed, 75 stopped on request (SIGINT, SIGTERM, SIGHUP or SIGUSR1) with a checkpoint saved, or "
+    "before "
+    "the first\n"
+    "step, 1 anything else, as a disk that is full.";
 
 void add_job_options(CLI::App* command, JobOptions& options) {
   command->add_option("config", options.config, "The configuration, a YAML file")->required();
