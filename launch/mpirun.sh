@@ -44,7 +44,7 @@ ask_to_stop() {
 asked='' interrupted='' ended_by=''
 stop() {
   # A terminal that has closed takes no words.
-  if [[ $saves && ! $asked ]]; then echo "mpirun.sh: stopping with a checkpoint; Ctrl-C (again) stops at once" >&2 || true; fi
+  if [[ $saves && ! $asked ]]; then echo "mpirun.sh: stopping, with a checkpoint of what was trained; Ctrl-C (again) stops at once" >&2 || true; fi
   if [[ ! $saves || ($1 == INT && $interrupted) ]]; then
     ended_by=$1
     kill -TERM "$job" 2>/dev/null || true

@@ -2,6 +2,8 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <memory>
 #include <optional>
@@ -84,6 +86,16 @@ ControlWord wishes_for(std::int64_t step, const Job& job, SignalWatch& signals, 
   return wishes;
 }
 
+/// Ends this process, and mpirun then the others, because there is nothing to save yet. The first rank says so: mpirun
+/// sends it a signal, too, where only another had got one.
+SignalWatch::Answer leaving_at_once(bool first, std::weak_ptr<RunLock> lock = {}) {
+  return [first, lock = std::move(lock)](int) {
+    if (first) std::fputs("longnet: stopped before the first step; nothing to save\n", stderr);
+    if (const auto held = lock.lock()) held->give_back();
+    std::_Exit(requeue_exit_code);
+  };
+}
+
 /// A training from its first step here to its last.
 class Run {
  public:
@@ -107,6 +119,7 @@ class Run {
 
   /// The exit code.
   int operator()() {
+    signals_.collect_wishes();
     try {
       return run();
     } catch (const AgreedError&) {  // on all ranks: they leave together, and leave nothing under way
@@ -144,9 +157,10 @@ class Run {
     agree(*job_.mesh.world, [&] {
       if (!first_) return;
       log = open_log(config_.run);
-      lock_ = std::make_unique<RunLock>(config_.run,
+      lock_ = std::make_shared<RunLock>(config_.run,
                                         RunLock::Settings{.say = [log](const std::string& line) { log.warn(line); }});
       if (!lock_->is_held()) return;
+      signals_.answer_with(leaving_at_once(first_, lock_));
       for (const fs::path& path : remove_leftovers(checkpoint_folder(config_.run))) {
         log.warn("removed what a save that did not end had left: " + path.string());
       }
@@ -224,7 +238,7 @@ class Run {
   const Configuration& config_;
   SignalWatch& signals_;
   bool first_;
-  std::unique_ptr<RunLock> lock_;  ///< on the first rank
+  std::shared_ptr<RunLock> lock_;  ///< on the first rank
   Log log_;
   Training training_;
   Saver saver_;
@@ -238,6 +252,7 @@ class Run {
 }  // namespace
 
 int train(std::unique_ptr<Communicator> world, const TrainOptions& options, SignalWatch& signals) {
+  signals.answer_with(leaving_at_once(world->rank() == 0));
   Job job = start_job(std::move(world), options);
   agree(*job.mesh.world, [&] {
     const Configuration& config = job.configuration;

@@ -5,6 +5,7 @@
 
 #include <ctime>
 #include <string_view>
+#include <utility>
 
 namespace longnet {
 namespace {
@@ -55,10 +56,34 @@ void SignalWatch::watch() {
 }
 
 void SignalWatch::receive(int signal) {
-  if (released_) end_by(signal);
-  if (signal == SIGINT && interrupted_) end_by(signal);
+  const std::lock_guard lock(mutex_);
+  if (signal == SIGINT) ++interrupts_;
+  if (answer_) {
+    answer_(signal);
+  } else if (interrupts_ > 1) {
+    end_by(signal);
+  } else {
+    held_ = signal;
+  }
+}
+
+void SignalWatch::answer_with(Answer answer) {
+  const std::lock_guard lock(mutex_);
+  answer_ = std::move(answer);
+  if (held_ != 0) answer_(std::exchange(held_, 0));
+}
+
+void SignalWatch::release() {
+  answer_with(end_by);
+}
+
+void SignalWatch::collect_wishes() {
+  answer_with([this](int signal) { wish(signal); });
+}
+
+void SignalWatch::wish(int signal) {
+  if (signal == SIGINT && interrupts_ > 1) end_by(signal);
   if (signal == SIGINT) {
-    interrupted_ = true;
     say("\nlongnet: stopping after the next step, with a checkpoint; interrupt again to stop at once\n");
   }
   requested_ = true;
@@ -66,11 +91,6 @@ void SignalWatch::receive(int signal) {
 
 bool SignalWatch::requested() {
   return requested_.exchange(false);
-}
-
-void SignalWatch::release() {
-  released_ = true;
-  if (requested_) end_by(interrupted_ ? SIGINT : SIGTERM);
 }
 
 }  // namespace longnet

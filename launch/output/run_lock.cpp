@@ -116,7 +116,11 @@ RunLock::RunLock(const fs::path& run, Settings settings)
 }
 
 RunLock::~RunLock() {
-  if (!held_) return;
+  give_back();
+}
+
+void RunLock::give_back() {
+  if (!std::exchange(held_, false)) return;
   {
     const std::lock_guard lock(mutex_);
     ending_ = true;

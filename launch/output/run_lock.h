@@ -35,6 +35,9 @@ class RunLock {
 
   bool is_held() const { return held_; }
 
+  /// Lets other jobs have the folder. For any thread, while no other uses this object.
+  void give_back();
+
   /// Throws FileError when another job has taken the folder over, which this one cannot have heard while it was stopped.
   void require_held();
 

@@ -35,9 +35,55 @@ class Interruptions(SmallTraining):
                 process.send_signal(signal.SIGTERM)
                 output, _ = process.communicate(timeout=60)
                 self.assertEqual(process.returncode, 75, f"after {delay} s: {output}")
-                self.assertIn("the checkpoint is saved", output)
+                self.assertRegex(output, "the checkpoint is saved|stopped before the first step; nothing to save")
                 self.assert_nothing_runs()
-                shutil.rmtree(self.folder / "run")
+                shutil.rmtree(self.folder / "run", ignore_errors=True)
+
+    def test_a_signal_before_the_first_step_ends_at_once(self):
+        large = settings("model.width=2048", "model.feed_forward=8192", "model.layers=6", "model.heads=16")  # 300 million parameters
+        for command, asked in (([self.SCRIPT, "2"], None), (self.command(2)[:-1] + [LONGNET], "mpirun"), (self.command(2)[:-1] + [LONGNET], "a rank")):
+            process = subprocess.Popen([*command, "train", str(self.config), *self.ENDLESS, *large], stdout=subprocess.PIPE,
+                                       stderr=subprocess.STDOUT, text=True, env={**os.environ, "LONGNET": LONGNET})
+            self.wait_until_built_in_part()
+            begin = time.time()
+            if asked == "a rank":
+                os.kill(self.ranks_of(process)[1], signal.SIGTERM)
+            else:
+                process.send_signal(signal.SIGUSR1 if asked else signal.SIGTERM)
+            output, _ = process.communicate(timeout=60)
+            self.assertLess(time.time() - begin, 5)
+            self.assertEqual(process.returncode, 75, output)
+            self.assertEqual(output.count("longnet: stopped before the first step; nothing to save"), 1, output)
+            self.assert_nothing_runs()
+            self.assertFalse(list(self.folder.glob("run/lock")) + list(self.folder.glob("run/checkpoints/*")))
+
+    def wait_until_built_in_part(self):
+        """Until a rank holds more than the program alone does."""
+        deadline = time.time() + 60
+        while time.time() < deadline:
+            for status in Path("/proc").glob("[0-9]*/status"):
+                try:
+                    text = status.read_text()
+                    if "longnet-program"[:15] in text and str(self.folder).encode() in (status.parent / "cmdline").read_bytes():
+                        if int(text.split("VmRSS:")[1].split()[0]) > 600_000:  # kB
+                            return
+                except (FileNotFoundError, ProcessLookupError, IndexError):
+                    continue
+            time.sleep(0.01)
+        self.fail("no model is built")
+
+    def test_a_signal_while_resuming_leaves_the_checkpoint(self):
+        self.train(2)
+        before = sorted(self.folder.glob("run/checkpoints/**/*"))
+        process = subprocess.Popen([self.SCRIPT, "2", "train", str(self.config), *self.ENDLESS], stdout=subprocess.PIPE,
+                                   stderr=subprocess.STDOUT, text=True, env={**os.environ, "LONGNET": LONGNET})
+        while not (self.folder / "run/lock").exists():
+            time.sleep(0.001)
+        process.send_signal(signal.SIGTERM)
+        output, _ = process.communicate(timeout=60)
+        self.assertEqual(process.returncode, 75, output)
+        self.assertLessEqual(set(before), set(self.folder.glob("run/checkpoints/**/*")))
+        self.assertNotIn("did not end by itself", self.train(2, "training.steps=9").stdout)
 
     def test_control_c_and_a_terminal_that_closes_save(self):
         for closes in (False, True):

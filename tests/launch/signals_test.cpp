@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <chrono>
 #include <thread>
 
@@ -22,6 +23,7 @@ bool sees_a_wish(SignalWatch& signals) {
 
 TEST(SignalWatch, TurnsEachSignalIntoOneWish) {
   SignalWatch signals;
+  signals.collect_wishes();
   EXPECT_FALSE(signals.requested());
   for (const int signal : {SIGUSR1, SIGTERM, SIGHUP, SIGINT}) {
     ::kill(::getpid(), signal);
@@ -34,6 +36,7 @@ TEST(SignalWatch, LeavesIgnoredWhatNohupIgnores) {
   std::signal(SIGHUP, SIG_IGN);
   {
     SignalWatch signals;
+    signals.collect_wishes();
     ::kill(::getpid(), SIGHUP);
     ::kill(::getpid(), SIGUSR1);
     EXPECT_TRUE(sees_a_wish(signals));
@@ -44,8 +47,23 @@ TEST(SignalWatch, LeavesIgnoredWhatNohupIgnores) {
 
 TEST(SignalWatch, HoldsASignalOfAnyThread) {
   SignalWatch signals;
+  signals.collect_wishes();
   std::thread([] { ::kill(::getpid(), SIGUSR1); }).join();
   EXPECT_TRUE(sees_a_wish(signals));
+}
+
+TEST(SignalWatch, HoldsASignalUntilThereIsAnAnswer) {
+  SignalWatch signals;
+  ::kill(::getpid(), SIGTERM);
+  EXPECT_FALSE(signals.requested());
+  std::atomic<int> answered = 0;
+  signals.answer_with([&](int signal) { answered = signal; });
+  for (int attempt = 0; attempt < 1000 && answered == 0; ++attempt) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  }
+  EXPECT_EQ(answered, SIGTERM);
+  signals.collect_wishes();
+  EXPECT_FALSE(signals.requested()) << "it has had its answer";
 }
 
 }  // namespace
