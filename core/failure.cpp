@@ -4,6 +4,7 @@
 
 #include <filesystem>
 #include <new>
+#include <string_view>
 
 #include "core/error.h"
 
@@ -12,7 +13,7 @@ namespace {
 
 constexpr const char* less_memory =
     "; lower training.micro_batch_size or data.sequence_length, set training.recompute: true, or share the sequence "
-    "among more ranks";
+    "among more ranks; if the model itself is too large, make it smaller";
 
 std::string first_line(const std::string& text) {
   return text.substr(0, text.find('\n'));
@@ -22,6 +23,16 @@ std::string first_line(const std::string& text) {
 bool tells_of_memory(const std::string& message) {
   return message.find("can't allocate memory") != std::string::npos ||
          message.find("out of memory") != std::string::npos;
+}
+
+/// How much was asked for, out of what LibTorch says; empty where it says nothing of the kind.
+std::string asked_for(const std::string& message) {
+  constexpr std::string_view before = "ried to allocate ";
+  const auto begin = message.find(before);
+  if (begin == std::string::npos) return {};
+  const std::string rest = first_line(message.substr(begin + before.size()));
+  const std::string amount = rest.substr(0, rest.find(". "));
+  return " (" + amount + " were asked for)";
 }
 
 }  // namespace
@@ -41,7 +52,7 @@ Failure failure_of(const std::exception& error) {
   if (dynamic_cast<const std::bad_alloc*>(&error) != nullptr) return {std::string("out of memory") + less_memory, 1};
   if (const auto* torch = dynamic_cast<const c10::Error*>(&error)) {
     const std::string message = torch->what_without_backtrace();
-    if (tells_of_memory(message)) return {"out of memory: " + first_line(message) + less_memory, 1};
+    if (tells_of_memory(message)) return {"out of memory" + asked_for(message) + less_memory, 1};
     return {"internal error: " + first_line(message), 1};
   }
   return {std::string("internal error: ") + first_line(error.what()), 1};

@@ -5,6 +5,8 @@
 
 #include <cmath>
 
+#include "core/configuration/limits.h"
+
 namespace longnet {
 
 namespace {
@@ -12,7 +14,7 @@ namespace {
 DecoderConfig read(ConfigReader& reader) {
   DecoderConfig config;
   reader.require("vocabulary");
-  reader("vocabulary", config.vocabulary, at_least(1));
+  reader("vocabulary", config.vocabulary, between(1, limits::tokens));
   reader("tied_embeddings", config.tied_embeddings);
   read_transformer(reader, config.transformer);
   if (config.transformer.positions == Positions::Grid) {
@@ -25,7 +27,7 @@ DecoderConfig read(ConfigReader& reader) {
 nlohmann::ordered_json to_json(const DecoderConfig& config) {
   ConfigWriter writer;
   writer("type", std::string("decoder"));
-  writer("vocabulary", config.vocabulary, at_least(1));
+  writer("vocabulary", config.vocabulary, between(1, limits::tokens));
   write_transformer(writer, config.transformer);
   writer("tied_embeddings", config.tied_embeddings);
   return writer.json;

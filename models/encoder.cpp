@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "core/configuration/limits.h"
 #include "core/layers/linear_cross_entropy.h"
 #include "core/layers/token_masking.h"
 
@@ -15,8 +16,8 @@ using HeadType = HeadConfig::Type;
 
 template <typename Fields>
 void describe(Fields& field, EncoderConfig& config) {
-  if (config.vocabulary > 0) field("vocabulary", config.vocabulary, at_least(1));
-  if (config.channels > 0) field("channels", config.channels, at_least(1));
+  if (config.vocabulary > 0) field("vocabulary", config.vocabulary, between(1, limits::tokens));
+  if (config.channels > 0) field("channels", config.channels, between(1, limits::width));
   if (config.channels > 0) field("embed_frames", config.embed_frames);
   field("field", config.field);
   field("class_token", config.stack.class_token);
@@ -30,8 +31,8 @@ void describe_grid(Fields& field, EncoderConfig& config) {
 
 EncoderConfig read(ConfigReader& reader) {
   EncoderConfig config;
-  reader("vocabulary", config.vocabulary, at_least(0));
-  reader("channels", config.channels, at_least(0));
+  reader("vocabulary", config.vocabulary, between(0, limits::tokens));
+  reader("channels", config.channels, between(0, limits::width));
   if ((config.vocabulary > 0) == (config.channels > 0)) {
     reader.fail("vocabulary", "or model.channels must be given: an encoder reads tokens or frames");
   }

@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <array>
 
+#include "core/configuration/limits.h"
+
 namespace longnet {
 
 using Type = HeadConfig::Type;
@@ -31,8 +33,8 @@ namespace {
 template <typename Fields>
 void describe(Fields& field, HeadConfig& config) {
   field("type", config.type);
-  if (config.type == Type::Classification) field("classes", config.classes, at_least(2));
-  if (config.type == Type::Regression) field("outputs", config.outputs, at_least(1));
+  if (config.type == Type::Classification) field("classes", config.classes, between(2, limits::tokens));
+  if (config.type == Type::Regression) field("outputs", config.outputs, between(1, limits::width));
   if (config.type == Type::MaskedTokens) field("fraction", config.fraction, from_zero_to_below(1));
   if (config.type == Type::Forecast) field("forecast", config.forecast);
   if (!config.labels()) return;

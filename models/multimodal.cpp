@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "core/configuration/limits.h"
 #include "core/error.h"
 #include "core/layers/recompute.h"
 #include "core/random.h"
@@ -17,15 +18,15 @@ using HeadType = HeadConfig::Type;
 
 template <typename Fields>
 void describe(Fields& field, ModalityConfig& config) {
-  if (!config.has_frames()) field("vocabulary", config.vocabulary, at_least(0));
-  if (config.vocabulary == 0) field("channels", config.channels, at_least(0));
-  field("stride", config.stride, at_least(1));
+  if (!config.has_frames()) field("vocabulary", config.vocabulary, between(0, limits::tokens));
+  if (config.vocabulary == 0) field("channels", config.channels, between(0, limits::width));
+  field("stride", config.stride, between(1, limits::stride));
 }
 
 template <typename Fields>
 void describe_cross(Fields& field, MultimodalConfig& config) {
-  field("width", config.cross_width, at_least(1));
-  field("heads", config.cross_heads, at_least(1));
+  field("width", config.cross_width, between(1, limits::width));
+  field("heads", config.cross_heads, between(1, limits::width));
 }
 
 void read_modalities(ConfigReader& reader, MultimodalConfig& config) {

@@ -2,6 +2,8 @@
 
 #include <ATen/ATen.h>
 
+#include "core/configuration/limits.h"
+
 namespace longnet {
 namespace {
 
@@ -14,8 +16,8 @@ EncoderStackConfig stack_of(const SlideEncoderConfig& config) {
 
 template <typename Fields>
 void describe(Fields& field, SlideEncoderConfig& config) {
-  field("channels", config.channels, at_least(1));
-  field("cell", config.cell, at_least(1));
+  field("channels", config.channels, between(1, limits::width));
+  field("cell", config.cell, between(1, limits::positions));
   field("pooling", config.pooling);
 }
 

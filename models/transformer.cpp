@@ -5,6 +5,7 @@
 #include <array>
 #include <utility>
 
+#include "core/configuration/limits.h"
 #include "core/error.h"
 #include "core/layers/position_encoding.h"
 #include "core/layers/recompute.h"
@@ -36,10 +37,10 @@ namespace {
 
 template <typename Fields>
 void describe(Fields& field, TransformerConfig& config) {
-  field("width", config.width, at_least(1));
-  field("layers", config.layers, at_least(1));
-  field("heads", config.heads, at_least(1));
-  field("feed_forward", config.feed_forward, at_least(1));
+  field("width", config.width, between(1, limits::width));
+  field("layers", config.layers, between(1, limits::layers));
+  field("heads", config.heads, between(1, limits::width));
+  field("feed_forward", config.feed_forward, between(1, limits::feed_forward));
   field("positions", config.positions);
   field("dropout", config.dropout, from_zero_to_below(1));
   field("compatibility", config.compatibility);
@@ -47,8 +48,8 @@ void describe(Fields& field, TransformerConfig& config) {
 
 template <typename Fields>
 void describe(Fields& field, AttentionConfig& config) {
-  field("segments", config.segments);
-  field("rates", config.rates);
+  field("segments", config.segments, between(1, limits::positions));
+  field("rates", config.rates, between(1, limits::positions));
   field("head_offsets", config.head_offsets);
 }
 

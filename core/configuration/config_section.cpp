@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <cmath>
 #include <sstream>
 
 #include "core/configuration/spelling.h"
@@ -28,6 +29,10 @@ std::optional<Number> parse(const std::string& text) {
 }
 
 std::string shortest(double value) {
+  constexpr double most_digits = 1e15;
+  if (value == std::floor(value) && std::abs(value) < most_digits) {
+    return std::to_string(static_cast<std::int64_t>(value));
+  }
   std::ostringstream text;
   text << value;
   return text.str();
@@ -72,19 +77,21 @@ std::string ConfigReader::describe_found(const ConfigNode& node) {
   return {};
 }
 
-std::int64_t ConfigReader::whole_number(const char* key, const ConfigNode& node) const {
+std::int64_t ConfigReader::whole_number(const char* key, const ConfigNode& node, const Bounds& bounds) const {
   const bool plain = node.kind == ConfigNode::Kind::Scalar && !node.quoted;
   if (plain && has_leading_zero(node.text)) fail(key, "must not begin with a zero: '" + node.text + "'");
   const auto value = plain ? parse<std::int64_t>(node.text) : std::nullopt;
   if (!value) fail(key, "must be a whole number" + describe_found(node));
+  check(key, static_cast<double>(*value), std::to_string(*value), bounds);
   return *value;
 }
 
-double ConfigReader::number(const char* key, const ConfigNode& node) const {
+double ConfigReader::number(const char* key, const ConfigNode& node, const Bounds& bounds) const {
   const bool plain = node.kind == ConfigNode::Kind::Scalar && !node.quoted;
   if (plain && has_leading_zero(node.text)) fail(key, "must not begin with a zero: '" + node.text + "'");
   const auto value = plain ? parse<double>(node.text) : std::nullopt;
   if (!value || *value - *value != 0) fail(key, "must be a number" + describe_found(node));
+  check(key, *value, shortest(*value), bounds);
   return *value;
 }
 
@@ -93,25 +100,21 @@ std::string ConfigReader::word(const char* key, const ConfigNode& node) const {
   return node.text;
 }
 
-void ConfigReader::check(const char* key, double value, const Bounds& bounds) const {
+void ConfigReader::check(const char* key, double value, const std::string& text, const Bounds& bounds) const {
   if (value < bounds.low || (bounds.low_excluded && value == bounds.low)) {
-    fail(key, "is " + shortest(value) + ": it must be " + (bounds.low_excluded ? "above " : "at least ") +
-                  shortest(bounds.low));
+    fail(key, "is " + text + ": it must be " + (bounds.low_excluded ? "above " : "at least ") + shortest(bounds.low));
   }
   if (value > bounds.high || (bounds.high_excluded && value == bounds.high)) {
-    fail(key, "is " + shortest(value) + ": it must be " + (bounds.high_excluded ? "below " : "at most ") +
-                  shortest(bounds.high));
+    fail(key, "is " + text + ": it must be " + (bounds.high_excluded ? "below " : "at most ") + shortest(bounds.high));
   }
 }
 
 void ConfigReader::operator()(const char* key, std::int64_t& value, Bounds bounds) {
-  if (const ConfigNode* node = take(key)) value = whole_number(key, *node);
-  check(key, static_cast<double>(value), bounds);
+  if (const ConfigNode* node = take(key)) value = whole_number(key, *node, bounds);
 }
 
 void ConfigReader::operator()(const char* key, double& value, Bounds bounds) {
-  if (const ConfigNode* node = take(key)) value = number(key, *node);
-  check(key, value, bounds);
+  if (const ConfigNode* node = take(key)) value = number(key, *node, bounds);
 }
 
 void ConfigReader::operator()(const char* key, bool& value) {
@@ -138,12 +141,12 @@ void ConfigReader::operator()(const char* key, std::vector<std::string>& value) 
   }
 }
 
-void ConfigReader::operator()(const char* key, std::vector<std::int64_t>& value) {
+void ConfigReader::operator()(const char* key, std::vector<std::int64_t>& value, Bounds bounds) {
   const ConfigNode* node = take(key);
   if (node == nullptr) return;
   if (node->kind != ConfigNode::Kind::Sequence) fail(key, "must be a list of whole numbers" + describe_found(*node));
   value.clear();
-  for (const auto& item : node->items) value.push_back(whole_number(key, item));
+  for (const auto& item : node->items) value.push_back(whole_number(key, item, bounds));
 }
 
 void ConfigReader::operator()(const char* key, std::array<double, 2>& value, Bounds bounds) {
@@ -153,8 +156,7 @@ void ConfigReader::operator()(const char* key, std::array<double, 2>& value, Bou
     fail(key, "must be a list of two numbers" + describe_found(*node));
   }
   for (std::size_t i = 0; i < 2; ++i) {
-    value[i] = number(key, node->items[i]);
-    check(key, value[i], bounds);
+    value[i] = number(key, node->items[i], bounds);
   }
 }
 
@@ -165,8 +167,7 @@ void ConfigReader::operator()(const char* key, std::optional<std::int64_t>& valu
     value.reset();
     return;
   }
-  value = whole_number(key, *node);
-  check(key, static_cast<double>(*value), bounds);
+  value = whole_number(key, *node, bounds);
 }
 
 ConfigReader ConfigReader::section(const char* key) {

@@ -16,7 +16,7 @@
 ///
 ///     template <typename Fields>
 ///     void describe(Fields& field, Struct& value) {
-///       field("key", value.member, at_least(1));
+///       field("key", value.member, between(1, limits::layers));
 ///     }
 ///
 /// that ConfigReader and ConfigWriter run through. A member's first value is the key's default.
@@ -31,6 +31,9 @@ struct Bounds {
 };
 inline Bounds at_least(double low) {
   return {low, std::numeric_limits<double>::infinity()};
+}
+inline Bounds between(double low, double high) {
+  return {low, high};
 }
 inline Bounds above(double low) {
   return {low, std::numeric_limits<double>::infinity(), true};
@@ -70,7 +73,7 @@ class ConfigReader {
   void operator()(const char* key, std::string& value);
   /// A list of texts; one text stands for a list of one.
   void operator()(const char* key, std::vector<std::string>& value);
-  void operator()(const char* key, std::vector<std::int64_t>& value);
+  void operator()(const char* key, std::vector<std::int64_t>& value, Bounds bounds = {});
   void operator()(const char* key, std::array<double, 2>& value, Bounds bounds = {});
   /// A number, or the word `auto`, which is the empty value.
   void operator()(const char* key, std::optional<std::int64_t>& value, Bounds bounds = {});
@@ -103,10 +106,10 @@ class ConfigReader {
 
  private:
   const ConfigNode* take(const char* key);
-  std::int64_t whole_number(const char* key, const ConfigNode& node) const;
-  double number(const char* key, const ConfigNode& node) const;
+  std::int64_t whole_number(const char* key, const ConfigNode& node, const Bounds& bounds) const;
+  double number(const char* key, const ConfigNode& node, const Bounds& bounds) const;
   std::string word(const char* key, const ConfigNode& node) const;
-  void check(const char* key, double value, const Bounds& bounds) const;
+  void check(const char* key, double value, const std::string& text, const Bounds& bounds) const;
   static std::string describe_found(const ConfigNode& node);
 
   const ConfigNode* section_;

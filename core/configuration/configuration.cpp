@@ -2,6 +2,7 @@
 
 #include <yaml-cpp/yaml.h>
 
+#include "core/configuration/limits.h"
 #include "core/error.h"
 
 namespace longnet {
@@ -65,17 +66,17 @@ void describe(Fields& field, DataConfig& data) {
   field("validation", data.validation);
   field("validation_fraction", data.validation_fraction, from_zero_to_below(1));
   field("missing", data.missing);
-  field("sequence_length", data.sequence_length, at_least(1));
+  field("sequence_length", data.sequence_length, between(1, limits::positions));
 }
 
 template <typename Fields>
 void describe(Fields& field, ParallelConfig& parallel) {
-  field("sequence", parallel.sequence, at_least(1));
-  field("threads", parallel.threads, at_least(1));
+  field("sequence", parallel.sequence, between(1, limits::ranks));
+  field("threads", parallel.threads, between(1, limits::ranks));
   field("transport", parallel.transport);
   field("device", parallel.device);
   field("share_gpu", parallel.share_gpu);
-  field("timeout_seconds", parallel.timeout_seconds, at_least(1));
+  field("timeout_seconds", parallel.timeout_seconds, between(1, limits::seconds));
 }
 
 template <typename Fields>
@@ -86,7 +87,7 @@ void describe(Fields& field, OptimizerConfig& optimizer) {
   field("epsilon", optimizer.epsilon, above(0));
   field("weight_decay", optimizer.weight_decay, at_least(0));
   field("schedule", optimizer.schedule);
-  field("warmup_steps", optimizer.warmup_steps, at_least(0));
+  field("warmup_steps", optimizer.warmup_steps, between(0, limits::steps));
   field("final_learning_rate", optimizer.final_learning_rate, at_least(0));
   field("power", optimizer.power, above(0));
   field("clip_norm", optimizer.clip_norm, at_least(0));
@@ -94,30 +95,30 @@ void describe(Fields& field, OptimizerConfig& optimizer) {
 
 template <typename Fields>
 void describe(Fields& field, TrainingConfig& training) {
-  field("steps", training.steps, at_least(1));
-  field("batch_size", training.batch_size, at_least(1));
-  field("micro_batch_size", training.micro_batch_size, at_least(1));
+  field("steps", training.steps, between(1, limits::steps));
+  field("batch_size", training.batch_size, between(1, limits::sequences));
+  field("micro_batch_size", training.micro_batch_size, between(1, limits::sequences));
   field("precision", training.precision);
   field("recompute", training.recompute);
   field("seed", training.seed, at_least(0));
-  field("skipped_steps_limit", training.skipped_steps_limit, at_least(1));
-  field("compare_replicas_every_steps", training.compare_replicas_every_steps, at_least(0));
-  field("evaluate_every_steps", training.evaluate_every_steps, at_least(0));
-  field("evaluation_sequences", training.evaluation_sequences, at_least(1));
+  field("skipped_steps_limit", training.skipped_steps_limit, between(1, limits::steps));
+  field("compare_replicas_every_steps", training.compare_replicas_every_steps, between(0, limits::steps));
+  field("evaluate_every_steps", training.evaluate_every_steps, between(0, limits::steps));
+  field("evaluation_sequences", training.evaluation_sequences, between(1, limits::steps));
 }
 
 template <typename Fields>
 void describe(Fields& field, CheckpointConfig& checkpoint) {
-  field("every_steps", checkpoint.every_steps, at_least(0));
-  field("every_minutes", checkpoint.every_minutes, at_least(0));
-  field("keep", checkpoint.keep, at_least(1));
-  field("keep_every_steps", checkpoint.keep_every_steps, at_least(0));
+  field("every_steps", checkpoint.every_steps, between(0, limits::steps));
+  field("every_minutes", checkpoint.every_minutes, between(0, limits::minutes));
+  field("keep", checkpoint.keep, between(1, limits::steps));
+  field("keep_every_steps", checkpoint.keep_every_steps, between(0, limits::steps));
   field("on_failure", checkpoint.on_failure);
 }
 
 template <typename Fields>
 void describe(Fields& field, LoggingConfig& logging) {
-  field("every_steps", logging.every_steps, at_least(1));
+  field("every_steps", logging.every_steps, between(1, limits::steps));
   field("tensorboard", logging.tensorboard);
 }
 

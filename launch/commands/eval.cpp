@@ -124,7 +124,7 @@ int eval(std::unique_ptr<Communicator> world, const EvalOptions& options) {
   const auto checkpoint = restore_weights(job, options.checkpoint, options.allowed_changes);
   print_warnings(job);
   const auto sequences = [&](std::int64_t context) {
-    return options.tokens > 0 ? (options.tokens + context - 1) / context : std::numeric_limits<std::int64_t>::max();
+    return options.tokens > 0 ? (options.tokens - 1) / context + 1 : std::numeric_limits<std::int64_t>::max();
   };
 
   const auto begin = std::chrono::steady_clock::now();

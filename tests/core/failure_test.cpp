@@ -40,7 +40,18 @@ TEST(Failure, SaysWhatToDoAboutMemory) {
     EXPECT_TRUE(failure.message.starts_with("out of memory")) << failure.message;
     EXPECT_NE(failure.message.find("training.micro_batch_size"), std::string::npos);
     EXPECT_EQ(failure.message.find('\n'), std::string::npos);
+    EXPECT_EQ(failure.message.find("Allocator"), std::string::npos) << "that is LibTorch's word";
   }
+}
+
+TEST(Failure, SaysHowMuchMemoryWasAskedFor) {
+  const std::string cpu =
+      "DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes. Error code 12 (no)";
+  EXPECT_TRUE(
+      failure_of(c10::Error({"f", "g", 1}, cpu)).message.starts_with("out of memory (8 bytes were asked for); "));
+  const std::string gpu = "CUDA out of memory. Tried to allocate 2.50 GiB. GPU 0 has a total capacity of 79 GiB";
+  EXPECT_TRUE(failure_of(c10::OutOfMemoryError({"f", "g", 1}, gpu))
+                  .message.starts_with("out of memory (2.50 GiB were asked for); "));
 }
 
 TEST(Failure, IsOneLineOfWhateverElse) {

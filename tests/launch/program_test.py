@@ -177,10 +177,17 @@ class Program(SmallTraining):
         self.expect_config_error(2, "whole number", "training.steps=many")
         self.expect_config_error(2, "whole number", "training.steps=+-5")
         self.expect_config_error(2, "2 segments but 1 rates", "model.attention.rates=[1]")
-        self.expect_config_error(2, "segment 0", "model.attention.segments=[0, 64]")
-        self.expect_config_error(2, "rate 0", "model.attention.rates=[0, 2]")
+        self.expect_config_error(2, "segments is 0: it must be at least 1", "model.attention.segments=[0, 64]")
+        self.expect_config_error(2, "rates is 0: it must be at least 1", "model.attention.rates=[0, 2]")
+        for key, value in (("model.layers", 10**9), ("model.width", 10**11), ("model.vocabulary", 2**40), ("training.batch_size", 2**63 - 1),
+                           ("data.sequence_length", 2**62), ("model.attention.segments", [16, 2**62])):
+            self.expect_config_error(2, f"{key} is ", f"{key}={value}")
         self.expect_config_error(2, "does not divide the width", "model.heads=3")
         self.expect_error(2, "No such file", 2, "train", self.folder / "none.yaml")
+
+    def test_a_model_without_room_is_told_in_plain_words(self):
+        line = self.expect_config_error(1, "out of memory (", "model.width=1048576", ranks=1)
+        self.assertNotIn("Allocator", line)
 
     def test_mesh_errors(self):
         self.expect_config_error(2, "parallel.sequence is 2, but the job has 3 ranks", "parallel.sequence=2", ranks=3)

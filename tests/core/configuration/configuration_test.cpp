@@ -125,14 +125,40 @@ TEST_F(ConfigurationTest, RefusesNumbersOutOfBounds) {
             "c.yaml:6:28: optimizer.learning_rate must be a number, not '.inf'");
 }
 
+TEST_F(ConfigurationTest, RefusesWhatNoMachineHolds) {
+  const std::string largest = "9223372036854775807";
+  const std::vector<std::pair<std::string, std::string>> bounds{{"model.layers", "10000"},
+                                                                {"model.width", "1048576"},
+                                                                {"model.heads", "1048576"},
+                                                                {"model.feed_forward", "4194304"},
+                                                                {"model.vocabulary", "2147483647"},
+                                                                {"data.sequence_length", "68719476736"},
+                                                                {"parallel.sequence", "1048576"},
+                                                                {"parallel.timeout_seconds", "1000000000"},
+                                                                {"training.steps", "1000000000000"},
+                                                                {"training.batch_size", "16777216"},
+                                                                {"training.micro_batch_size", "16777216"},
+                                                                {"checkpoint.keep", "1000000000000"}};
+  for (const auto& [key, bound] : bounds) {
+    EXPECT_EQ(error(minimal, {key + "=" + largest}),
+              "--set " + key + ": " + key + " is " + largest + ": it must be at most " + bound);
+    EXPECT_EQ(error(minimal, {key + "=" + bound}).find("must be at most"), std::string::npos) << key;
+  }
+  EXPECT_EQ(
+      error(minimal, {"model.attention.segments=[4, " + largest + "]"}),
+      "--set model.attention.segments: model.attention.segments is " + largest + ": it must be at most 68719476736");
+  EXPECT_EQ(error(minimal, {"model.width=100000000000"}),
+            "--set model.width: model.width is 100000000000: it must be at most 1048576");
+}
+
 TEST_F(ConfigurationTest, RefusesModelsThatCannotBe) {
   EXPECT_EQ(
       error(replaced(minimal, "rates: [1, 2]", "rates: [1]")),
       "c.yaml:3:20: model.attention cannot work: attention has 2 segments but 1 rates; give one rate for each segment");
   EXPECT_EQ(error(replaced(minimal, "segments: [4, 8]", "segments: [0, 8]")),
-            "c.yaml:3:20: model.attention cannot work: segment 0 is below 1");
+            "c.yaml:3:31: model.attention.segments is 0: it must be at least 1");
   EXPECT_EQ(error(replaced(minimal, "rates: [1, 2]", "rates: [0, 2]")),
-            "c.yaml:3:20: model.attention cannot work: rate 0 is below 1");
+            "c.yaml:3:46: model.attention.rates is 0: it must be at least 1");
   EXPECT_EQ(error(replaced(minimal, "heads: 2", "heads: 3")),
             "c.yaml:2:69: model.heads is 3, which does not divide the width 8");
   EXPECT_EQ(
