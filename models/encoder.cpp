@@ -39,7 +39,7 @@ EncoderConfig read(ConfigReader& reader) {
   config.field = config.vocabulary > 0 ? "tokens" : "frames";
   describe(reader, config);
   read_transformer(reader, config.stack.transformer);
-  if (!config.embed_frames && config.channels != config.stack.transformer.width) {
+  if (reader.complete() && !config.embed_frames && config.channels != config.stack.transformer.width) {
     reader.fail("embed_frames", "is false, so that model.channels must be model.width");
   }
   if (config.stack.transformer.positions == Positions::Grid) {

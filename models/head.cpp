@@ -63,7 +63,7 @@ std::vector<std::string> HeadConfig::metrics() const {
 void read_head(ConfigReader& reader, HeadConfig& config, const std::vector<Type>& accepted) {
   auto section = reader.section("head");
   describe(section, config);
-  if (std::find(accepted.begin(), accepted.end(), config.type) == accepted.end()) {
+  if (section.complete() && std::find(accepted.begin(), accepted.end(), config.type) == accepted.end()) {
     std::string names;
     for (const Type type : accepted) names += (names.empty() ? "" : ", ") + config_name(type);
     section.fail("type", "is " + config_name(config.type) + ", but this model's head must be one of " + names);

@@ -43,7 +43,7 @@ void read_modalities(ConfigReader& reader, MultimodalConfig& config) {
     own.finish();
     config.modalities.push_back(modality);
   }
-  if (config.modalities.empty()) reader.fail("modalities", "names none");
+  if (reader.complete() && config.modalities.empty()) reader.fail("modalities", "names none");
 }
 
 void read_cross(ConfigReader& reader, MultimodalConfig& config) {
@@ -54,6 +54,7 @@ void read_cross(ConfigReader& reader, MultimodalConfig& config) {
   describe_cross(section, config);
   if (section.has("attention")) read_attention(section, "attention", config.cross_attention);
   section.finish();
+  if (!section.complete()) return;
   const std::int64_t multiple =
       config.cross_heads *
       (config.transformer.positions == Positions::Rope || config.transformer.positions == Positions::Xpos ? 2 : 1);

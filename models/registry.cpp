@@ -28,7 +28,7 @@ constexpr std::array model_types{
 
 ModelSpecification specify_model(const ConfigNode& section) {
   ConfigReader reader(&section, "model", section.place);
-  reader.require("type");
+  reader.require_first("type");
   std::string type, known;
   reader("type", type);
   for (const ModelType& candidate : model_types) {

@@ -81,6 +81,7 @@ void read_attention(ConfigReader& reader, const char* key, AttentionConfig& conf
   for (const char* required : {"segments", "rates"}) section.require(required);
   describe(section, config);
   section.finish();
+  if (!section.complete()) return;
   try {
     config.mixture();
   } catch (const ConfigError& error) {
@@ -104,6 +105,7 @@ void read_transformer(ConfigReader& reader, TransformerConfig& config) {
   if (torchscale && config.attention.head_offsets != HeadOffsets::Block) {
     reader.fail("compatibility", "is torchscale, whose head_offsets are block");
   }
+  if (!reader.complete()) return;
   if (config.width % config.heads != 0) {
     reader.fail("heads", "is " + std::to_string(config.heads) + ", which does not divide the width " +
                              std::to_string(config.width));

@@ -41,7 +41,16 @@ std::string shortest(double value) {
 }  // namespace
 
 ConfigReader::ConfigReader(const ConfigNode* section, std::string path, const std::string& parent_place)
-    : section_(section), path_(std::move(path)), place_(section != nullptr ? section->place : parent_place) {
+    : ConfigReader(section, std::move(path), parent_place, std::make_shared<Messages>()) {
+  outermost_ = true;
+}
+
+ConfigReader::ConfigReader(const ConfigNode* section, std::string path, const std::string& parent_place,
+                           std::shared_ptr<Messages> missing)
+    : section_(section),
+      path_(std::move(path)),
+      place_(section != nullptr ? section->place : parent_place),
+      missing_(std::move(missing)) {
   if (section_ == nullptr) return;
   if (section_->kind == ConfigNode::Kind::Null) section_ = nullptr;
   if (section_ != nullptr && section_->kind != ConfigNode::Kind::Map) {
@@ -50,10 +59,13 @@ ConfigReader::ConfigReader(const ConfigNode* section, std::string path, const st
   }
 }
 
-void ConfigReader::fail(const std::string& key, const std::string& what) const {
+std::string ConfigReader::place_and_path(const std::string& key) const {
   const ConfigNode* node = section_ != nullptr ? section_->find(key) : nullptr;
-  throw ConfigError((node != nullptr ? node->place : place_) + ": " + (path_.empty() ? "" : path_ + ".") + key + " " +
-                    what);
+  return (node != nullptr ? node->place : place_) + ": " + (path_.empty() ? "" : path_ + ".") + key;
+}
+
+void ConfigReader::fail(const std::string& key, const std::string& what) const {
+  throw ConfigError(place_and_path(key) + " " + what);
 }
 
 const ConfigNode* ConfigReader::take(const char* key) {
@@ -173,7 +185,7 @@ void ConfigReader::operator()(const char* key, std::optional<std::int64_t>& valu
 ConfigReader ConfigReader::section(const char* key) {
   known_.emplace_back(key);
   const ConfigNode* node = section_ != nullptr ? section_->find(key) : nullptr;
-  return {node, path_.empty() ? key : path_ + "." + key, place_};
+  return {node, path_.empty() ? key : path_ + "." + key, place_, missing_};
 }
 
 std::vector<std::string> ConfigReader::keys() const {
@@ -183,23 +195,37 @@ std::vector<std::string> ConfigReader::keys() const {
   return keys;
 }
 
-void ConfigReader::require(const char* key) {
-  if (has(key)) return;
+bool ConfigReader::is_given(const char* key) const {
+  if (has(key)) return true;
   for (const std::string& given : keys()) {
     if (!near_miss(given, key)) continue;
     throw ConfigError(section_->entry(given).place + ": unknown key '" + (path_.empty() ? "" : path_ + ".") + given +
                       "'; did you mean '" + key + "', which has no default?");
   }
-  fail(key, "is missing: it has no default");
+  return false;
+}
+
+void ConfigReader::require(const char* key) {
+  if (!is_given(key)) missing_->push_back(place_and_path(key) + " is missing: it has no default");
+}
+
+void ConfigReader::require_first(const char* key) {
+  if (!is_given(key)) fail(key, "is missing: it has no default");
 }
 
 void ConfigReader::finish() const {
-  if (section_ == nullptr) return;
-  for (const auto& entry : section_->entries) {
-    if (std::find(known_.begin(), known_.end(), entry.key) != known_.end()) continue;
-    throw ConfigError(entry.place + ": unknown key '" + (path_.empty() ? "" : path_ + ".") + entry.key + "'" +
-                      suggestion(entry.key, known_));
+  const auto is_known = [&](const auto& entry) {
+    return std::find(known_.begin(), known_.end(), entry.key) != known_.end();
+  };
+  if (section_ != nullptr) {
+    const auto& entries = section_->entries;
+    const auto unknown = std::find_if_not(entries.begin(), entries.end(), is_known);
+    if (unknown != entries.end()) {
+      throw ConfigError(unknown->place + ": unknown key '" + (path_.empty() ? "" : path_ + ".") + unknown->key + "'" +
+                        suggestion(unknown->key, known_));
+    }
   }
+  if (outermost_ && !complete()) throw ConfigError(missing_->front());
 }
 
 }  // namespace longnet

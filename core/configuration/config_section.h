@@ -4,6 +4,7 @@
 #include <concepts>
 #include <cstdint>
 #include <limits>
+#include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
@@ -97,15 +98,27 @@ class ConfigReader {
   /// The keys that were given.
   std::vector<std::string> keys() const;
   bool has(const char* key) const { return section_ != nullptr && section_->find(key) != nullptr; }
-  /// Fails unless the key is there.
+  /// Fails unless the key is there: at the end of the outermost section, so that unknown keys, which may be what was
+  /// meant, are told first.
   void require(const char* key);
-  /// Fails when a key was given that nothing has asked for.
+  /// Fails at once: for a key that decides which others there are.
+  void require_first(const char* key);
+  /// Whether no required key is missing so far. What follows from several keys can be checked only then.
+  bool complete() const { return missing_->empty(); }
+  /// Fails when a key was given that nothing has asked for; and, for the outermost section, when one is missing.
   void finish() const;
   /// Throws ConfigError with the place and the path of `key`.
   [[noreturn]] void fail(const std::string& key, const std::string& what) const;
 
  private:
+  using Messages = std::vector<std::string>;
+  ConfigReader(const ConfigNode* section, std::string path, const std::string& parent_place,
+               std::shared_ptr<Messages> missing);
+
   const ConfigNode* take(const char* key);
+  /// Whether the key is there. Fails when one is there that looks like it.
+  bool is_given(const char* key) const;
+  std::string place_and_path(const std::string& key) const;
   std::int64_t whole_number(const char* key, const ConfigNode& node, const Bounds& bounds) const;
   double number(const char* key, const ConfigNode& node, const Bounds& bounds) const;
   std::string word(const char* key, const ConfigNode& node) const;
@@ -116,6 +129,8 @@ class ConfigReader {
   std::string path_;
   std::string place_;
   std::vector<std::string> known_;
+  std::shared_ptr<Messages> missing_;  ///< shared with the sections inside
+  bool outermost_ = false;
 };
 
 /// Writes a section as JSON, in the order described.

@@ -168,7 +168,7 @@ Configuration load_configuration(const std::filesystem::path& path, const std::v
   root("run", configuration.run);
   root.require("model");
   root.section("model");
-  configuration.model = *tree.find("model");
+  if (const ConfigNode* model = tree.find("model")) configuration.model = *model;
   read(root, "data", configuration.data, {"train", "sequence_length"});
   read(root, "parallel", configuration.parallel);
   read(root, "optimizer", configuration.optimizer);

@@ -83,6 +83,18 @@ TEST_F(ConfigurationTest, NamesTheKeyAndTheNearestKnownOne) {
             "c.yaml:2:72: unknown key 'model.head'; did you mean 'heads'?");
 }
 
+TEST_F(ConfigurationTest, TellsUnknownKeysBeforeThoseThatAreMissing) {
+  EXPECT_EQ(error(replaced(minimal, "layers: 1", "how_deep: 1")), "c.yaml:2:51: unknown key 'model.how_deep'");
+  EXPECT_EQ(error(replaced(minimal, "train:", "files:")), "c.yaml:4:8: unknown key 'data.files'");
+  EXPECT_EQ(error(replaced(minimal, "data:", "corpus:")), "c.yaml:4:1: unknown key 'corpus'");
+  EXPECT_EQ(error(replaced(minimal, "run: runs/x", "folder: runs/x")), "c.yaml:1:1: unknown key 'folder'");
+  EXPECT_EQ(error(replaced(minimal, "rates:", "dilations:")), "c.yaml:3:39: unknown key 'model.attention.dilations'");
+  EXPECT_EQ(error(replaced(minimal, "run: runs/x\n", "")), "c.yaml:1:1: run is missing: it has no default");
+  EXPECT_EQ(error(replaced(minimal, ", rates: [1, 2]", "")),
+            "c.yaml:3:20: model.attention.rates is missing: it has no default");
+  EXPECT_EQ(error(replaced(minimal, "type: decoder, ", "")), "c.yaml:2:8: model.type is missing: it has no default");
+}
+
 TEST_F(ConfigurationTest, RefusesWrongTypes) {
   EXPECT_EQ(error(replaced(minimal, "steps: 3", "steps: three")),
             "c.yaml:5:19: training.steps must be a whole number, not 'three'");
