@@ -1,5 +1,6 @@
 #include "core/configuration/config_node.h"
 
+#include <yaml-cpp/depthguard.h>
 #include <yaml-cpp/eventhandler.h>
 #include <yaml-cpp/yaml.h>
 
@@ -104,6 +105,8 @@ std::string content(const std::filesystem::path& path) {
 ConfigNode parse(const Converter& converter, const auto& load) {
   try {
     return converter(load());
+  } catch (const YAML::DeepRecursion& error) {  // yaml-cpp calls that a bad file
+    throw ConfigError(converter.place(error.mark) + ": lists or keys are nested deeper than any configuration's");
   } catch (const YAML::Exception& error) {
     throw ConfigError(converter.place(error.mark) + ": " + error.msg);
   }

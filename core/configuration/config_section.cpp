@@ -142,6 +142,11 @@ void ConfigReader::operator()(const char* key, std::string& value) {
   if (const ConfigNode* node = take(key)) value = word(key, *node);
 }
 
+void ConfigReader::operator()(const char* key, std::string& value, NotEmpty) {
+  (*this)(key, value);
+  if (has(key) && value.empty()) fail(key, "is empty");
+}
+
 void ConfigReader::operator()(const char* key, std::vector<std::string>& value) {
   const ConfigNode* node = take(key);
   if (node == nullptr) return;
@@ -151,6 +156,12 @@ void ConfigReader::operator()(const char* key, std::vector<std::string>& value) 
   } else {
     value.push_back(word(key, *node));
   }
+  if (std::find(value.begin(), value.end(), "") != value.end()) fail(key, "holds an empty text");
+}
+
+void ConfigReader::operator()(const char* key, std::vector<std::string>& value, NotEmpty) {
+  (*this)(key, value);
+  if (has(key) && value.empty()) fail(key, "is an empty list");
 }
 
 void ConfigReader::operator()(const char* key, std::vector<std::int64_t>& value, Bounds bounds) {

@@ -43,6 +43,10 @@ inline Bounds from_zero_to_below(double high) {
   return {0, high, false, true};
 }
 
+/// For a text or a list: the key may be left out, but not given without anything in it.
+struct NotEmpty {};
+constexpr NotEmpty not_empty;
+
 /// The names of an enumeration's values in the configuration. A specialization has
 /// `static constexpr std::array<std::pair<const char*, Enum>, n> names`.
 template <typename Enum>
@@ -72,8 +76,10 @@ class ConfigReader {
   void operator()(const char* key, double& value, Bounds bounds = {});
   void operator()(const char* key, bool& value);
   void operator()(const char* key, std::string& value);
-  /// A list of texts; one text stands for a list of one.
+  void operator()(const char* key, std::string& value, NotEmpty);
+  /// A list of texts with something in each; one text stands for a list of one.
   void operator()(const char* key, std::vector<std::string>& value);
+  void operator()(const char* key, std::vector<std::string>& value, NotEmpty);
   void operator()(const char* key, std::vector<std::int64_t>& value, Bounds bounds = {});
   void operator()(const char* key, std::array<double, 2>& value, Bounds bounds = {});
   /// A number, or the word `auto`, which is the empty value.

@@ -62,7 +62,7 @@ template <typename Fields>
 void describe(Fields& field, DataConfig& data) {
   field("type", data.type);
   field("token_type", data.token_type);
-  field("train", data.train);
+  field("train", data.train, not_empty);
   field("validation", data.validation);
   field("validation_fraction", data.validation_fraction, from_zero_to_below(1));
   field("missing", data.missing);
@@ -165,7 +165,7 @@ Configuration load_configuration(const std::filesystem::path& path, const std::v
   Configuration configuration;
   ConfigReader root(&tree, "", path.string());
   root.require("run");
-  root("run", configuration.run);
+  root("run", configuration.run, not_empty);
   root.require("model");
   root.section("model");
   if (const ConfigNode* model = tree.find("model")) configuration.model = *model;

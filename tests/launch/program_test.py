@@ -184,6 +184,10 @@ class Program(SmallTraining):
             self.expect_config_error(2, f"{key} is ", f"{key}={value}")
         self.expect_config_error(2, "does not divide the width", "model.heads=3")
         self.expect_error(2, "No such file", 2, "train", self.folder / "none.yaml")
+        self.expect_config_error(2, "data.train is an empty list", "data.train=[]")
+        deep = self.folder / "deep.yaml"
+        deep.write_text("[" * 100_000)
+        self.assertIn(str(deep), self.expect_error(2, "nested deeper", 1, "train", deep))
 
     def test_a_model_without_room_is_told_in_plain_words(self):
         line = self.expect_config_error(1, "out of memory (", "model.width=1048576", ranks=1)

@@ -137,6 +137,19 @@ TEST_F(ConfigurationTest, RefusesNumbersOutOfBounds) {
             "c.yaml:6:28: optimizer.learning_rate must be a number, not '.inf'");
 }
 
+TEST_F(ConfigurationTest, RefusesWhatHoldsNothing) {
+  EXPECT_EQ(error(minimal, {"data.train=[]"}), "--set data.train: data.train is an empty list");
+  EXPECT_EQ(error(minimal, {"data.train=['']"}), "--set data.train: data.train holds an empty text");
+  EXPECT_EQ(error(minimal, {"data.validation=''"}), "--set data.validation: data.validation holds an empty text");
+  EXPECT_EQ(error(minimal, {"run=''"}), "--set run: run is empty");
+  EXPECT_EQ(error(minimal, {"data.validation=[]"}), "accepted") << "as the default is written";
+}
+
+TEST_F(ConfigurationTest, SaysThatAFileIsNestedTooDeep) {
+  EXPECT_NE(error(std::string(100'000, '[')).find("nested deeper"), std::string::npos);
+  EXPECT_NE(error(minimal, {"run=" + std::string(100'000, '{')}).find("nested deeper"), std::string::npos);
+}
+
 TEST_F(ConfigurationTest, RefusesWhatNoMachineHolds) {
   const std::string largest = "9223372036854775807";
   const std::vector<std::pair<std::string, std::string>> bounds{{"model.layers", "10000"},
