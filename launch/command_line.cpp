@@ -2,6 +2,7 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <charconv>
 #include <sstream>
 #include <utility>
 #include <vector>
@@ -31,8 +32,27 @@ constexpr const char* description =
     "the first\n"
     "step, 1 anything else, as a disk that is full.";
 
+/// Of an option with text: CLI11 takes an empty one, as a variable of a script that is not set, for none.
+CLI::Validator filled() {
+  return {[](std::string& text) { return text.empty() ? std::string("is empty") : std::string(); }, ""};
+}
+
+/// Of an option with a whole number. CLI11 would take one that is too long for the largest that there is, and 010 for 8.
+template <typename Number>
+CLI::Validator whole_number(Number least) {
+  return {[least](std::string& text) -> std::string {
+            Number value{};
+            const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+            if (error == std::errc::result_out_of_range) return "'" + text + "' is beyond 64 bits";
+            if (error != std::errc() || end != text.data() + text.size()) return "'" + text + "' is no whole number";
+            if (text.size() > 1 && text.front() == '0') return "'" + text + "' must not begin with a zero";
+            return value < least ? text + " is below " + std::to_string(least) : "";
+          },
+          ""};
+}
+
 void add_job_options(CLI::App* command, JobOptions& options) {
-  command->add_option("config", options.config, "The configuration, a YAML file")->required();
+  command->add_option("config", options.config, "The configuration, a YAML file")->required()->check(filled());
   command->add_option("--set", options.assignments, "Replaces one value: key.path=value. May be given several times")
       ->allow_extra_args(false);
 }
@@ -46,8 +66,10 @@ void add_allowed_changes(CLI::App* command, JobOptions& options) {
 }
 
 void add_checkpoint_options(CLI::App* command, CheckpointOptions& options) {
-  command->add_option("--checkpoint", options.checkpoint,
-                      "A checkpoint's folder instead of the run's newest; none: the weights of a new model");
+  command
+      ->add_option("--checkpoint", options.checkpoint,
+                   "A checkpoint's folder instead of the run's newest; none: the weights of a new model")
+      ->check(filled());
   add_allowed_changes(command, options);
 }
 
@@ -57,6 +79,7 @@ CLI::App* describe(CLI::App& app, TrainOptions& options) {
   command
       ->add_option("--resume", options.resume,
                    "auto: from the run's newest checkpoint, if any; none; or a checkpoint's folder")
+      ->check(filled())
       ->take_last()
       ->capture_default_str();
   add_allowed_changes(command, options);
@@ -70,11 +93,16 @@ CLI::App* describe(CLI::App& app, EvalOptions& options) {
   command
       ->add_option("--contexts", options.contexts,
                    "Context lengths, as 512,4096. By default the training length and three halvings")
-      ->delimiter(',');
-  command->add_option("--tokens", options.tokens, "How many tokens to evaluate; 0: all")->capture_default_str();
-  command->add_option("--outputs", options.outputs,
-                      "A folder for what the model says about each sequence, a safetensors file each. For models "
-                      "without a loss: outputs in the run folder");
+      ->delimiter(',')
+      ->check(whole_number<std::int64_t>(1));
+  command->add_option("--tokens", options.tokens, "How many tokens to evaluate; 0: all")
+      ->capture_default_str()
+      ->check(whole_number<std::int64_t>(0));
+  command
+      ->add_option("--outputs", options.outputs,
+                   "A folder for what the model says about each sequence, a safetensors file each. For models "
+                   "without a loss: outputs in the run folder")
+      ->check(filled());
   return command;
 }
 
@@ -83,12 +111,18 @@ CLI::App* describe(CLI::App& app, GenerateOptions& options) {
   add_job_options(command, options);
   add_checkpoint_options(command, options);
   command->add_option("--prompt", options.prompt, "Text; bases; or token numbers, as the data are")->required();
-  command->add_option("--tokens", options.tokens, "How many tokens to generate")->capture_default_str();
+  command->add_option("--tokens", options.tokens, "How many tokens to generate")
+      ->capture_default_str()
+      ->check(whole_number<std::int64_t>(0));
   command->add_option("--temperature", options.temperature, "0: always the likeliest token")->capture_default_str();
-  command->add_option("--top-k", options.top_k, "Only the k likeliest tokens; 0: all")->capture_default_str();
+  command->add_option("--top-k", options.top_k, "Only the k likeliest tokens; 0: all")
+      ->capture_default_str()
+      ->check(whole_number<std::int64_t>(0));
   command->add_option("--top-p", options.top_p, "Only the likeliest tokens that together have this probability")
       ->capture_default_str();
-  command->add_option("--seed", options.seed, "Of the random draws")->capture_default_str();
+  command->add_option("--seed", options.seed, "Of the random draws")
+      ->capture_default_str()
+      ->check(whole_number<std::uint64_t>(0));
   return command;
 }
 
@@ -96,20 +130,26 @@ CLI::App* describe(CLI::App& app, AttendOptions& options) {
   CLI::App* command = app.add_subcommand("attend", "Shows what queries look at: their weights over all positions");
   add_job_options(command, options);
   add_checkpoint_options(command, options);
-  command->add_option("--sequence", options.sequence, "Which sequence of the held-out data")->capture_default_str();
+  command->add_option("--sequence", options.sequence, "Which sequence of the held-out data")
+      ->capture_default_str()
+      ->check(whole_number<std::int64_t>(0));
   command
       ->add_option("--queries", options.queries,
                    "Positions in the sequence, as 0,100; where the model has a class token, that is position 0")
       ->required()
-      ->delimiter(',');
+      ->delimiter(',')
+      ->check(whole_number<std::int64_t>(0));
   command
       ->add_option("--attention", options.attentions,
                    "Which, as layers.0.self_attn. May be given several times; by "
                    "default all")
-      ->allow_extra_args(false);
-  command->add_option("--output", options.output,
-                      "A folder for weights.safetensors, (queries, heads, positions) for each attention, and an "
-                      "image of each, a row a query and head. By default attention in the run folder");
+      ->allow_extra_args(false)
+      ->check(filled());
+  command
+      ->add_option("--output", options.output,
+                   "A folder for weights.safetensors, (queries, heads, positions) for each attention, and an "
+                   "image of each, a row a query and head. By default attention in the run folder")
+      ->check(filled());
   return command;
 }
 
@@ -117,15 +157,19 @@ CLI::App* describe(CLI::App& checkpoint, ImportOptions& options) {
   CLI::App* command = checkpoint.add_subcommand(
       "import", "Makes the first checkpoint of a run out of published weights: torchscale's, GigaPath's");
   add_job_options(command, options);
-  command->add_option("weights", options.weights, "A safetensors file, or one of torch.save")->required();
+  command->add_option("weights", options.weights, "A safetensors file, or one of torch.save")
+      ->required()
+      ->check(filled());
   command
       ->add_option("--initialize", options.initialize,
                    "Parameters whose names begin so keep the values of a new model. May be given several "
                    "times")
-      ->allow_extra_args(false);
+      ->allow_extra_args(false)
+      ->check(filled());
   command
       ->add_option("--ignore", options.ignore, "Tensors whose names begin so are left out. May be given several times")
-      ->allow_extra_args(false);
+      ->allow_extra_args(false)
+      ->check(filled());
   return command;
 }
 

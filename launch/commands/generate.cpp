@@ -59,11 +59,9 @@ void print(DataType type, std::int64_t token) {
 
 void check(const GenerateOptions& options, int ranks) {
   if (ranks != 1) throw ConfigError("generate works on one rank; start it with mpirun -np 1, or without mpirun");
-  if (options.tokens < 0) throw ConfigError("--tokens must not be negative");
   if (!(options.temperature >= 0) || std::isinf(options.temperature)) {
     throw ConfigError("--temperature must be a number, and not negative");
   }
-  if (options.top_k < 0) throw ConfigError("--top-k must not be negative");
   if (!(options.top_p > 0 && options.top_p <= 1)) throw ConfigError("--top-p must be above 0 and at most 1");
 }
 

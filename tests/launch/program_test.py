@@ -169,6 +169,16 @@ class Program(SmallTraining):
         self.expect_error(2, "did you mean 'import'?", 1, "checkpoint", "imprt")
         self.expect_error(2, "see longnet --help", 1, "train", self.config, "--no-such-option")
 
+    def test_options_are_checked_by_name(self):
+        for command, option, value, text in (
+                ("eval", "--contexts", "99999999999999999999", "is beyond 64 bits"), ("eval", "--contexts", "16,1e3", "'1e3' is no whole number"),
+                ("eval", "--contexts", "010", "must not begin with a zero"), ("eval", "--contexts", "0", "0 is below 1"),
+                ("eval", "--tokens", "9" * 30, "is beyond 64 bits"), ("generate", "--seed", "9" * 30, "is beyond 64 bits"),
+                ("attend", "--queries", "9" * 30, "is beyond 64 bits"), ("attend", "--output", "", "is empty"), ("eval", "--outputs", "", "is empty"),
+                ("eval", "--checkpoint", "", "is empty"), ("train", "--resume", "", "is empty")):
+            self.assertIn(option, self.expect_error(2, text, 1, command, self.config, option, value))
+        self.expect_error(2, "config: is empty", 1, "train", "")
+
     def test_configuration_errors(self):
         self.config.write_text(self.config.read_text() + "optimiser: {}\n")
         line = self.expect_config_error(2, "did you mean 'optimizer'")
