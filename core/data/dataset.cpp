@@ -4,9 +4,9 @@
 
 namespace longnet {
 
-void Dataset::require_sequence(std::int64_t length) const {
+void Dataset::require_sequence(std::int64_t length, const std::string& key) const {
   if (count(length) >= 1) return;
-  throw DataError(shortage(length));
+  throw DataError(shortage(length, key));
 }
 
 }  // namespace longnet

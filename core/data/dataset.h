@@ -60,12 +60,12 @@ class Dataset {
   /// A name for files that belong to the sequence: no other has it. May hold slashes.
   virtual std::string name(const SequencePlace& place) const = 0;
 
-  /// Throws DataError unless there is a sequence of `length`.
-  void require_sequence(std::int64_t length) const;
+  /// Throws DataError unless there is a sequence of `length`, which the user gave as `key`.
+  void require_sequence(std::int64_t length, const std::string& key = "data.sequence_length") const;
 
  protected:
   /// Why there is no sequence of `length`, and what to do.
-  virtual std::string shortage(std::int64_t length) const = 0;
+  virtual std::string shortage(std::int64_t length, const std::string& key) const = 0;
 };
 
 }  // namespace longnet

@@ -46,7 +46,7 @@ std::string ExampleDataset::name(const SequencePlace& place) const {
   return at(recordings_, place).name();
 }
 
-std::string ExampleDataset::shortage(std::int64_t) const {
+std::string ExampleDataset::shortage(std::int64_t, const std::string&) const {
   return "the data hold no examples; add files, or raise data.validation_fraction where none is left to be held out";
 }
 
@@ -107,13 +107,13 @@ std::string SeriesDataset::name(const SequencePlace& place) const {
   return part.recording->name() + "-" + std::to_string(part.positions.begin + place.begin);
 }
 
-std::string SeriesDataset::shortage(std::int64_t length) const {
+std::string SeriesDataset::shortage(std::int64_t length, const std::string& key) const {
   std::int64_t longest = 0;
   for (const RecordingPart& part : parts_) longest = std::max(longest, part.positions.size());
   return "the longest of " + std::to_string(parts_.size()) + " recordings, or parts of them, has " +
          std::to_string(longest) + " positions, too few for a sequence of " + std::to_string(length) +
-         (positions_after_ > 0 ? " and the position after it" : "") +
-         "; lower data.sequence_length, or add longer recordings (a sequence never spans two)";
+         (positions_after_ > 0 ? " and the position after it" : "") + "; lower " + key +
+         ", or add longer recordings (a sequence never spans two)";
 }
 
 }  // namespace longnet

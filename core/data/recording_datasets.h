@@ -29,7 +29,7 @@ class ExampleDataset : public Dataset {
   std::string name(const SequencePlace& place) const override;
 
  protected:
-  std::string shortage(std::int64_t length) const override;
+  std::string shortage(std::int64_t length, const std::string& key) const override;
 
  private:
   std::vector<std::shared_ptr<const Recording>> recordings_;
@@ -51,7 +51,7 @@ class SeriesDataset : public Dataset {
   std::string name(const SequencePlace& place) const override;
 
  protected:
-  std::string shortage(std::int64_t length) const override;
+  std::string shortage(std::int64_t length, const std::string& key) const override;
 
  private:
   /// Sequences of `length` in a part.

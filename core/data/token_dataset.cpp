@@ -25,9 +25,9 @@ std::string TokenDataset::name(const SequencePlace& place) const {
   return "tokens-" + std::to_string(part_.begin + place.begin);
 }
 
-std::string TokenDataset::shortage(std::int64_t length) const {
+std::string TokenDataset::shortage(std::int64_t length, const std::string& key) const {
   return "the data hold " + std::to_string(size()) + " tokens, too few for one sequence of " + std::to_string(length) +
-         " and the token after it; lower data.sequence_length or add data";
+         " and the token after it; lower " + key + " or add data";
 }
 
 }  // namespace longnet

@@ -24,7 +24,7 @@ class TokenDataset : public Dataset {
   std::string name(const SequencePlace& place) const override;
 
  protected:
-  std::string shortage(std::int64_t length) const override;
+  std::string shortage(std::int64_t length, const std::string& key) const override;
 
  private:
   std::shared_ptr<const TokenSource> source_;

@@ -11,6 +11,7 @@
 #include "core/files/safetensors.h"
 #include "distributed/agreement.h"
 #include "launch/commands/commands.h"
+#include "launch/output/writable_folder.h"
 #include "launch/training/batch_reader.h"
 #include "launch/training/resume.h"
 
@@ -76,9 +77,6 @@ void check(const AttendOptions& options, const Job& job) {
 
 void write(const fs::path& folder, const std::map<std::string, at::Tensor>& recorded,
            const std::vector<std::int64_t>& queries) {
-  std::error_code error;
-  fs::create_directories(folder, error);
-  if (error) throw FileError("--output: " + folder.string() + " cannot be created: " + error.message());
   std::vector<NamedTensor> tensors{{"queries", at::tensor(queries)}};
   for (const auto& [name, weights] : recorded) {
     tensors.emplace_back(name, weights);
@@ -102,7 +100,11 @@ int attend(std::unique_ptr<Communicator> world, const AttendOptions& options) {
   job_options.assignments.emplace_back("parallel.sequence=auto");  // all ranks share the one sequence
   Job job = start_job(std::move(world), job_options);
   Communicator& ranks = *job.mesh.world;
-  agree(ranks, [&] { check(options, job); });
+  const auto folder = options.output.empty() ? fs::path(job.configuration.run) / "attention" : fs::path(options.output);
+  agree(ranks, [&] {
+    check(options, job);
+    if (job.mesh.is_first()) require_writable_folder(folder, "--output");
+  });
   restore_weights(job, options.checkpoint, options.allowed_changes);
   print_warnings(job);
 
@@ -120,8 +122,6 @@ int attend(std::unique_ptr<Communicator> world, const AttendOptions& options) {
   }
   agree(ranks, [&] {
     recorder.require_all();
-    const auto folder =
-        options.output.empty() ? fs::path(job.configuration.run) / "attention" : fs::path(options.output);
     if (job.mesh.is_first()) write(folder, recorder.recorded(), options.queries);
   });
   return 0;

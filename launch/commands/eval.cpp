@@ -1,16 +1,19 @@
 #include <ATen/ATen.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <cstdio>
 #include <limits>
 #include <numbers>
+#include <set>
 
 #include "core/error.h"
 #include "core/files/safetensors.h"
 #include "distributed/agreement.h"
 #include "launch/commands/commands.h"
 #include "launch/output/peak_memory.h"
+#include "launch/output/writable_folder.h"
 #include "launch/training/evaluation.h"
 #include "launch/training/resume.h"
 
@@ -43,15 +46,15 @@ std::vector<std::int64_t> default_contexts(const DataConfig& data) {
   return contexts;
 }
 
-void check_contexts(const Job& job, const std::vector<std::int64_t>& contexts) {
+/// `key` is where they come from.
+void check_contexts(const Job& job, const std::vector<std::int64_t>& contexts, const std::string& key) {
   const DataConfig& data = job.configuration.data;
   for (const std::int64_t context : contexts) {
-    if (context < 1) throw ConfigError("--contexts: " + std::to_string(context) + " is below 1");
     if (data.type == DataType::Examples && context != data.sequence_length) {
       throw ConfigError("--contexts: examples are evaluated whole");
     }
     job.specification.warning(context);  // throws for a length that cannot work
-    job.data.validation->require_sequence(context);
+    job.data.validation->require_sequence(context, key);
   }
 }
 
@@ -85,13 +88,21 @@ void require_number(std::int64_t context, const EvaluationResult& result) {
                                     "in this precision; evaluate an earlier checkpoint (--checkpoint)"));
 }
 
+/// Refuses what write_outputs could not write, before there is anything to lose.
+void check_outputs(const Job& job, std::int64_t length, std::int64_t sequences, const fs::path& folder) {
+  require_writable_folder(folder, "--outputs");
+  const Dataset& data = *job.data.validation;
+  std::set<std::string> names;
+  for (std::int64_t index = 0; index < std::min(data.count(length), sequences); ++index) {
+    const std::string name = data.name(data.evaluation_sequence(index, length));
+    if (names.insert(name).second) continue;
+    throw ConfigError("--outputs: two sequences would be written to " + (folder / name).string() +
+                      ".safetensors; name no file of the held-out data twice");
+  }
+}
+
 /// Writes what the model says about each sequence into a file of the sequence's name.
 void write_outputs(Job& job, std::int64_t length, std::int64_t sequences, const fs::path& folder) {
-  agree(*job.mesh.world, [&] {
-    std::error_code error;
-    fs::create_directories(folder, error);
-    if (error) throw FileError("--outputs: " + folder.string() + " cannot be created: " + error.message());
-  });
   for_each_sequence(job, length, sequences, [&](const SequencePlace& place, const Batch& batch, const Pass& pass) {
     const auto outputs = job.model->outputs(batch, pass);
     if (!batch.shard.is_first()) return;
@@ -120,15 +131,20 @@ void print_cost(const Job& job, std::chrono::steady_clock::time_point begin) {
 int eval(std::unique_ptr<Communicator> world, const EvalOptions& options) {
   Job job = start_job(std::move(world), options);
   const auto contexts = options.contexts.empty() ? default_contexts(job.configuration.data) : options.contexts;
-  agree(*job.mesh.world, [&] { check_contexts(job, contexts); });
-  const auto checkpoint = restore_weights(job, options.checkpoint, options.allowed_changes);
-  print_warnings(job);
   const auto sequences = [&](std::int64_t context) {
     return options.tokens > 0 ? (options.tokens - 1) / context + 1 : std::numeric_limits<std::int64_t>::max();
   };
+  const bool trainable = job.specification.trainable, writes = !trainable || !options.outputs.empty();
+  const auto folder = options.outputs.empty() ? fs::path(job.configuration.run) / "outputs" : fs::path(options.outputs);
+  agree(*job.mesh.world, [&] {
+    check_contexts(job, contexts, options.contexts.empty() ? "data.sequence_length" : "--contexts");
+    if (writes) check_outputs(job, contexts.back(), sequences(contexts.back()), folder);
+  });
+  const auto checkpoint = restore_weights(job, options.checkpoint, options.allowed_changes);
+  print_warnings(job);
 
   const auto begin = std::chrono::steady_clock::now();
-  const bool first = job.mesh.is_first(), trainable = job.specification.trainable;
+  const bool first = job.mesh.is_first();
   if (first && trainable) print_header(job, checkpoint);
   for (const std::int64_t context : contexts) {
     if (!trainable) break;
@@ -136,8 +152,6 @@ int eval(std::unique_ptr<Communicator> world, const EvalOptions& options) {
     require_number(context, result);
     if (first) print_line(job, context, result);
   }
-  const bool writes = !trainable || !options.outputs.empty();
-  const auto folder = options.outputs.empty() ? fs::path(job.configuration.run) / "outputs" : fs::path(options.outputs);
   if (writes) write_outputs(job, contexts.back(), sequences(contexts.back()), folder);
   print_cost(job, begin);
   return 0;

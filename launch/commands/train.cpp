@@ -1,10 +1,7 @@
 #include <ATen/ATen.h>
-#include <unistd.h>
 
-#include <cerrno>
 #include <cstdio>
 #include <cstdlib>
-#include <cstring>
 #include <memory>
 #include <optional>
 #include <sstream>
@@ -21,6 +18,7 @@
 #include "launch/output/progress.h"
 #include "launch/output/run_folder.h"
 #include "launch/output/run_lock.h"
+#include "launch/output/writable_folder.h"
 #include "launch/training/evaluation.h"
 #include "launch/training/resume.h"
 #include "launch/training/saver.h"
@@ -44,15 +42,10 @@ void check_batch(const TrainingConfig& training, std::int64_t data_ranks) {
 
 /// Refuses a run folder that can never be written, before any work is done for it. A disk that is full may change.
 Log open_log(const fs::path& run) {
-  std::error_code error;
-  const fs::path checkpoints = checkpoint_folder(run.string());
-  fs::create_directories(checkpoints, error);
-  if (error && error != std::errc::no_space_on_device) {
-    throw ConfigError("run: " + run.string() + " cannot be created: " + error.message());
-  }
-  for (const fs::path& folder : {run, checkpoints}) {
-    if (::access(folder.c_str(), W_OK) == 0 || errno == ENOENT) continue;
-    throw ConfigError("run: " + folder.string() + " cannot be written: " + std::strerror(errno));
+  for (const fs::path& folder : {run, fs::path(checkpoint_folder(run.string()))}) {
+    const std::error_code error = make_writable_folder(folder);
+    if (!error || error == std::errc::no_space_on_device) continue;
+    throw ConfigError("run: " + folder.string() + " cannot be written: " + error.message());
   }
   return Log(run / "log.txt");
 }

@@ -106,7 +106,7 @@ class Disk(SmallTraining):
 
     def test_a_run_folder_that_can_never_be_written_is_refused_at_once(self):
         (self.folder / "file").write_text("")
-        self.expect_config_error(2, "cannot be created: Not a directory", f"run={self.folder}/file/run")
+        self.expect_config_error(2, "cannot be written: Not a directory", f"run={self.folder}/file/run")
         disk = self.on_a_small_disk("1m")
         subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
         self.expect_config_error(2, "Read-only file system", f"run={disk}/run")

@@ -156,7 +156,13 @@ class Program(SmallTraining):
     def test_without_a_checkpoint_there_is_nothing_to_evaluate(self):
         self.expect_error(4, "holds no checkpoint", 2, "eval", self.config)
         self.train(1)
-        self.expect_error(3, "too few", 2, "eval", self.config, "--contexts", "100000")
+        line = self.expect_error(3, "too few", 2, "eval", self.config, "--contexts", "100000")
+        self.assertIn("lower --contexts or add data", line)
+        for command in (["eval", self.config, "--outputs"], ["attend", self.config, "--queries", "0", "--output"]):
+            for folder in ("text", "text/folder"):
+                result = self.run_program(2, *command, self.folder / folder, code=1)
+                self.assertIn("cannot be written", result.stderr)
+                self.assertEqual(result.stdout, "", "it is refused before anything is computed")
 
     # Bad input
 

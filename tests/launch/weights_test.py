@@ -142,6 +142,13 @@ class Weights(ProgramTest):
         self.assertEqual((self.folder / "out/a/slide0.safetensors").read_bytes(), (self.folder / "out/slide1.safetensors").read_bytes())
         self.assertNotEqual((self.folder / "out/a/slide0.safetensors").read_bytes(), (self.folder / "out/b/slide0.safetensors").read_bytes())
 
+    def test_outputs_of_a_file_that_is_named_twice_are_refused(self):
+        self.import_weights()
+        slide = self.folder / "slides/slide0.safetensors"
+        twice = ["--set", f"data.validation=[{slide}, {slide}]"]
+        self.run_program(1, "eval", self.config, "--set", f"data.validation=[{slide}]", "--outputs", self.folder / "out")
+        self.expect_error(2, "name no file of the held-out data twice", 2, "eval", self.config, *twice, "--outputs", self.folder / "out")
+
     def test_there_may_be_more_slides_than_open_files(self):
         self.import_weights()
         slide = (self.folder / "slides/slide0.safetensors").read_bytes()
