@@ -4,6 +4,8 @@
 
 #include <algorithm>
 
+#include "distributed/agreement.h"
+
 namespace longnet {
 namespace {
 
@@ -20,10 +22,8 @@ Range inside(Range range, std::int64_t length) {
   return {std::min(range.begin, length), std::min(range.end, length)};
 }
 
-}  // namespace
-
-Batch read_batch(const Job& job, const Dataset& data, const std::vector<SequencePlace>& places,
-                 const std::vector<std::int64_t>& samples) {
+Batch read(const Job& job, const Dataset& data, const std::vector<SequencePlace>& places,
+           const std::vector<std::int64_t>& samples) {
   const std::int64_t prefix = job.specification.prefix;
   Batch batch{{}, samples, {}, {}};
   std::int64_t longest = 0;
@@ -53,6 +53,17 @@ Batch read_batch(const Job& job, const Dataset& data, const std::vector<Sequence
       batch.fields.emplace(name, std::move(values));
     }
   }
+  return batch;
+}
+
+}  // namespace
+
+Batch read_batch(const Job& job, const Dataset& data, const std::vector<SequencePlace>& places,
+                 const std::vector<std::int64_t>& samples) {
+  Batch batch;
+  agree(*job.mesh.world, [&] {
+    if (!places.empty()) batch = read(job, data, places, samples);
+  });
   return batch;
 }
 

@@ -19,9 +19,12 @@ void for_each_sequence(
   Pass pass;
   pass.dtype = job.activation_dtype();
   const std::int64_t count = std::min(data.count(length), sequences);
-  for (std::int64_t index = job.mesh.data_index; index < count; index += job.mesh.data_size) {
-    const SequencePlace place = data.evaluation_sequence(index, length);
-    work(place, on_device(read_batch(job, data, {place}, {index}), job.device), pass);
+  for (std::int64_t first = 0; first < count; first += job.mesh.data_size) {
+    const std::int64_t index = first + job.mesh.data_index;
+    std::vector<SequencePlace> places;  // none where the others have the last sequences
+    if (index < count) places.push_back(data.evaluation_sequence(index, length));
+    const Batch batch = read_batch(job, data, places, {index});
+    if (index < count) work(places[0], on_device(batch, job.device), pass);
   }
 }
 

@@ -267,10 +267,15 @@ class Program(SmallTraining):
         self.assertLessEqual(threads(), len(allowed))
 
     def test_an_error_of_one_rank_ends_all(self):
-        line = "vocabulary is 100"
-        result = self.run_program(2, "train", self.config, "--set", "model.vocabulary=100", code=3)
-        self.assertIn(line, result.stderr)
-        self.assert_nothing_runs()
+        # Both ranks meet it, each in its own part of the sequence or in a sequence of its own.
+        for sequence in (1, 2):
+            line = self.expect_config_error(3, "vocabulary is 100", "model.vocabulary=100", f"parallel.sequence={sequence}", "checkpoint.every_steps=0")
+            self.assertIn("rank 1: ", line)
+            self.expect_error(3, "vocabulary is 100", 2, "eval", self.config, *settings("model.vocabulary=100", f"parallel.sequence={sequence}"), "--checkpoint", "none")
+        # One alone does: the first rank has the first part of every sequence.
+        (self.folder / "text").write_text("".join(("a" * 40 + "\x7f" * 24) for _ in range(200)))
+        self.expect_error(3, "rank 1: ", 2, "eval", self.config, *settings("model.vocabulary=127", "data.validation_fraction=0.5"), "--checkpoint", "none",
+                          "--contexts", "64")
 
     def test_ranks_with_different_configurations(self):
         other = self.folder / "other.yaml"
