@@ -91,10 +91,16 @@ Json owner_of(const std::string& content) {
   }
 }
 
+/// Whether a lock can be one of ours. They are written at once, and whole.
+bool names_an_owner(const Json& owner) {
+  return !text_of(owner, "host").empty() && !text_of(owner, "job").empty();
+}
+
 enum class Life { Alive, Gone, Unknown };
 
 /// Of the process that a lock names, as far as this process can see it.
 Life life_of(const Json& owner) {
+  if (!names_an_owner(owner)) return Life::Gone;
   const std::string start = text_of(owner, "start");
   if (start.empty() || text_of(owner, "space") != process_space()) return Life::Unknown;
   if (!owner.contains("pid") || !owner["pid"].is_number_unsigned()) return Life::Unknown;
@@ -102,7 +108,7 @@ Life life_of(const Json& owner) {
 }
 
 std::string describe(const Json& owner) {
-  if (!owner.is_object()) return "a job that does not say its name";
+  if (!names_an_owner(owner)) return "its lock is none that can be read";
   const auto pid = owner.value("pid", Json());
   return "process " + pid.dump() + " on " + text_of(owner, "host") + ", since " + text_of(owner, "since");
 }
@@ -192,16 +198,23 @@ void RunLock::require_free(const std::string& found) const {
   Life life = life_of(owner);
   if (life == Life::Unknown) {
     settings_.say("the run folder is locked by " + describe(owner) + ": waiting whether it shows life");
-    const auto deadline = Clock::now() + settings_.patience;
-    life = Life::Gone;
-    while (life == Life::Gone && Clock::now() < deadline) {
-      std::this_thread::sleep_for(std::min(settings_.period, std::chrono::milliseconds(500)));
-      if (read_anew(path_) != found) life = Life::Alive;
-    }
+    life = changes_within(settings_.patience, found) ? Life::Alive : Life::Gone;
+  } else if (found.empty() && changes_within(settings_.writing, found)) {
+    life = Life::Alive;
   }
   if (life == Life::Gone) return;
-  throw ConfigError(path_.string() + ": the run folder is in use by " + describe(owner) +
+  throw ConfigError(path_.string() + ": the run folder is in use by " +
+                    describe(owner_of(read_anew(path_).value_or(found))) +
                     "; wait for it, end it, or choose another (--set run=...)");
+}
+
+bool RunLock::changes_within(std::chrono::milliseconds time, const std::string& found) const {
+  const auto deadline = Clock::now() + time;
+  while (Clock::now() < deadline) {
+    std::this_thread::sleep_for(std::min(settings_.period, std::chrono::milliseconds(500)));
+    if (read_anew(path_) != found) return true;
+  }
+  return false;
 }
 
 void RunLock::grow() {

@@ -14,8 +14,9 @@ namespace longnet {
 /// Keeps a run folder to one job: a file `lock` that says which process of which host has it, and a number in it that
 /// grows while that job lives.
 ///
-/// A lock whose process is known to be gone (same host, same boot, same process namespace) is taken over at once. Of any
-/// other the number is watched for `patience`: if it stands still, its job is gone. No two hosts' clocks are compared.
+/// A lock whose process is known to be gone (same host, same boot, same process namespace) is taken over at once; so is a
+/// file that no job can have written. Of any other the number is watched for `patience`: if it stands still, its job is
+/// gone. No two hosts' clocks are compared.
 /// What is assumed of the file system: that a file can be created exclusively, and that a file which is opened anew
 /// shows what another host wrote `patience` ago (NFS from version 3 on does both).
 class RunLock {
@@ -23,6 +24,7 @@ class RunLock {
   struct Settings {
     std::chrono::milliseconds period{std::chrono::seconds(5)};     ///< of the number's growth
     std::chrono::milliseconds patience{std::chrono::seconds(20)};  ///< without growth
+    std::chrono::milliseconds writing{std::chrono::seconds(1)};    ///< from the making of a lock to its being written
     std::function<void(const std::string&)> say;                   ///< tells the user something
   };
 
@@ -46,6 +48,8 @@ class RunLock {
 
   void take();
   void require_free(const std::string& found) const;
+  /// Whether the lock becomes another than `found`.
+  bool changes_within(std::chrono::milliseconds time, const std::string& found) const;
   bool create();
   void grow();
   std::string content(std::int64_t number) const;

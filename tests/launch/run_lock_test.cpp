@@ -24,7 +24,8 @@ class RunLockTest : public testing::Test {
  protected:
   std::unique_ptr<RunLock> lock() {
     return std::make_unique<RunLock>(
-        folder.path(), RunLock::Settings{10ms, 300ms, [this](const std::string& line) { said.push_back(line); }});
+        folder.path(),
+        RunLock::Settings{10ms, patience, 200ms, [this](const std::string& line) { said.push_back(line); }});
   }
   std::string refusal() {
     try {
@@ -41,6 +42,7 @@ class RunLockTest : public testing::Test {
   void write(const std::string& text) { std::ofstream(path()) << text; }
   std::filesystem::path path() const { return folder.path() / "lock"; }
 
+  std::chrono::milliseconds patience = 300ms;
   test::TemporaryFolder folder;
   std::vector<std::string> said;
 };
@@ -101,10 +103,29 @@ TEST_F(RunLockTest, OfAnotherHostIsRespectedWhileItGrows) {
 }
 
 TEST_F(RunLockTest, OfNobodyIsTaken) {
+  patience = 1h;
   for (const char* text : {"", "\n", "[]", "{\"pid\": \"x\", \"start\": 1}", "no JSON\n1\n"}) {
     write(text);
     EXPECT_TRUE(lock()->is_held()) << text;
+    EXPECT_EQ(said, (std::vector<std::string>{"the run folder's last job did not end by itself (its lock is none that "
+                                              "can be read)"}));
+    said.clear();
   }
+}
+
+TEST_F(RunLockTest, ThatIsBeingWrittenIsRespected) {
+  std::string text;
+  {
+    const auto own = lock();
+    text = content();
+  }
+  write("");
+  std::thread other([&] {
+    std::this_thread::sleep_for(5ms);
+    write(text);
+  });
+  EXPECT_NE(refusal().find("is in use by"), std::string::npos);
+  other.join();
 }
 
 TEST_F(RunLockTest, TellsWhenItWasTakenOver) {
