@@ -3,12 +3,16 @@
 #include <ATen/ATen.h>
 #include <ATen/OpMathType.h>
 
+#include <functional>
 #include <limits>
+#include <utility>
+#include <vector>
 
 #include "core/attention/kernel.h"
 #include "core/attention/merged_rows.h"
 #include "core/attention/query_weights.h"
 #include "core/attention/views.h"
+#include "core/cuda/side_streams.h"
 #include "core/error.h"
 
 namespace longnet {
@@ -29,18 +33,33 @@ std::optional<at::Tensor> tile_bias(const std::optional<at::Tensor>& bias, const
   return tile_view(*bias, tile, tile.key_positions, call).transpose(2, 3);
 }
 
+/// Makes all kernel calls of some tiles, for a batch of so many sequences; beside each other on a GPU. Their results are taken in the
+/// same order everywhere.
+void for_each_call(const at::Tensor& q, const std::vector<Tile>& tiles,
+                   const std::function<void(const Tile& tile, std::int64_t call)>& work) {
+  std::vector<std::pair<const Tile*, std::int64_t>> calls;
+  for (const Tile& tile : tiles) {
+    for (std::int64_t call = 0; call < call_count(q.size(0), tile); ++call) calls.emplace_back(&tile, call);
+  }
+  const auto count = static_cast<std::int64_t>(calls.size());
+  const auto make = [&](std::int64_t number) {
+    const auto& [tile, call] = calls[static_cast<std::size_t>(number)];
+    work(*tile, call);
+  };
+  if (q.is_cuda()) return cuda::on_side_streams(q.device(), count, make);
+  for (std::int64_t number = 0; number < count; ++number) make(number);
+}
+
 /// Attention of own queries to keys, which are own or fetched, joined over all tiles.
 struct Forward {
   const at::Tensor& q;
   const std::optional<at::Tensor>& bias;
   MergedRows merged;
 
-  void attend(const Tile& tile, const at::Tensor& keys, const at::Tensor& values, bool causal) {
-    for (std::int64_t call = 0; call < call_count(q.size(0), tile); ++call) {
-      merged.add(tile, call,
-                 kernel_forward(tile_view(q, tile, tile.queries, call), tile_view(keys, tile, tile.keys, call),
-                                tile_view(values, tile, tile.keys, call), causal, tile_bias(bias, tile, call)));
-    }
+  void attend(const Tile& tile, std::int64_t call, const at::Tensor& keys, const at::Tensor& values, bool causal) {
+    merged.add(tile, call,
+               kernel_forward(tile_view(q, tile, tile.queries, call), tile_view(keys, tile, tile.keys, call),
+                              tile_view(values, tile, tile.keys, call), causal, tile_bias(bias, tile, call)));
   }
 };
 
@@ -60,16 +79,15 @@ struct Backward {
   const std::optional<at::Tensor>& bias;
   SummedRows q_gradient;
 
-  void attend(const Tile& tile, const at::Tensor& keys, const at::Tensor& values, bool causal, KeyValueSums& sums) {
-    for (std::int64_t call = 0; call < call_count(q.size(0), tile); ++call) {
-      const auto queries = [&](const at::Tensor& tensor) { return tile_view(tensor, tile, tile.queries, call); };
-      const auto rows = [&](const at::Tensor& tensor) { return tile_view(tensor, tile, tile.keys, call); };
-      const auto part = kernel_backward(queries(out_gradient), queries(q), rows(keys), rows(values), queries(out),
-                                        queries(lse), causal, tile_bias(bias, tile, call));
-      q_gradient.add(tile, tile.queries, call, part.q);
-      sums.keys.add(tile, tile.keys, call, part.k);
-      sums.values.add(tile, tile.keys, call, part.v);
-    }
+  void attend(const Tile& tile, std::int64_t call, const at::Tensor& keys, const at::Tensor& values, bool causal,
+              KeyValueSums& sums) {
+    const auto queries = [&](const at::Tensor& tensor) { return tile_view(tensor, tile, tile.queries, call); };
+    const auto rows = [&](const at::Tensor& tensor) { return tile_view(tensor, tile, tile.keys, call); };
+    const auto part = kernel_backward(queries(out_gradient), queries(q), rows(keys), rows(values), queries(out),
+                                      queries(lse), causal, tile_bias(bias, tile, call));
+    q_gradient.add(tile, tile.queries, call, part.q);
+    sums.keys.add(tile, tile.keys, call, part.k);
+    sums.values.add(tile, tile.keys, call, part.v);
   }
 };
 
@@ -118,13 +136,15 @@ AttentionResult attention_forward(const AttentionInputs& inputs) {
   Forward pass{q, bias, MergedRows(q)};
 
   const auto fetch = exchange != nullptr ? exchange->fetch(k, v) : nullptr;
-  for (const Tile& tile : plan.own_tiles) {
-    pass.attend(tile, k, v, plan.causal);
+  for_each_call(q, plan.own_tiles, [&](const Tile& tile, std::int64_t call) {
+    pass.attend(tile, call, k, v, plan.causal);
     if (fetch) fetch->poll();
-  }
+  });
   auto remote = fetch ? fetch->finish() : std::vector<SegmentRows>{};
   for (std::size_t i = 0; i < plan.crossings.size(); ++i) {
-    for (const Tile& tile : plan.crossings[i].tiles) pass.attend(tile, remote[i].keys, remote[i].values, false);
+    for_each_call(q, plan.crossings[i].tiles, [&](const Tile& tile, std::int64_t call) {
+      pass.attend(tile, call, remote[i].keys, remote[i].values, false);
+    });
   }
   KernelOutput result = pass.merged.finish();
   if (plan.mixture.zero_keys && !plan.causal) add_zero_keys(result, plan);
@@ -144,15 +164,17 @@ AttentionGradients attention_backward(const at::Tensor& out_gradient, const Atte
   for (std::size_t i = 0; i < plan.crossings.size(); ++i) {
     const SegmentRows& remote = result.remote[i];
     KeyValueSums sums{SummedRows(remote.keys), SummedRows(remote.values)};
-    for (const Tile& tile : plan.crossings[i].tiles) pass.attend(tile, remote.keys, remote.values, false, sums);
+    for_each_call(q, plan.crossings[i].tiles, [&](const Tile& tile, std::int64_t call) {
+      pass.attend(tile, call, remote.keys, remote.values, false, sums);
+    });
     remote_gradients.push_back({sums.keys.finish(wide), sums.values.finish(wide)});
   }
   const auto give_back = exchange != nullptr ? exchange->give_back(remote_gradients, type) : nullptr;
   KeyValueSums sums{SummedRows(k), SummedRows(v)};
-  for (const Tile& tile : plan.own_tiles) {
-    pass.attend(tile, k, v, plan.causal, sums);
+  for_each_call(q, plan.own_tiles, [&](const Tile& tile, std::int64_t call) {
+    pass.attend(tile, call, k, v, plan.causal, sums);
     if (give_back) give_back->poll();
-  }
+  });
   if (!give_back) return {pass.q_gradient.finish(type), sums.keys.finish(type), sums.values.finish(type)};
   auto k_gradient = sums.keys.finish(wide), v_gradient = sums.values.finish(wide);
   give_back->finish(k_gradient, v_gradient);

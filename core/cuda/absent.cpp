@@ -2,6 +2,7 @@
 
 #include "core/attention/cuda/join_parts.h"
 #include "core/cuda/device.h"
+#include "core/cuda/side_streams.h"
 #include "core/cuda/trace.h"
 #include "core/error.h"
 #include "core/layers/cuda/cross_entropy.h"
@@ -42,6 +43,10 @@ TraceRange::TraceRange(const char*) {}
 TraceRange::~TraceRange() = default;
 
 namespace cuda {
+
+void on_side_streams(c10::Device, std::int64_t, const std::function<void(std::int64_t)>&) {
+  refuse();
+}
 
 void merge_parts(const std::vector<Part>&, at::Tensor&, at::Tensor&) {
   refuse();
