@@ -88,6 +88,7 @@ struct CheckpointConfig {
 struct LoggingConfig {
   std::int64_t every_steps = 1;
   bool tensorboard = true;
+  std::int64_t trace_step = 0;  ///< the step that is recorded; 0: none
 };
 
 struct Configuration {

@@ -18,6 +18,7 @@
 #include "launch/output/progress.h"
 #include "launch/output/run_folder.h"
 #include "launch/output/run_lock.h"
+#include "launch/output/step_trace.h"
 #include "launch/output/writable_folder.h"
 #include "launch/training/evaluation.h"
 #include "launch/training/resume.h"
@@ -130,7 +131,8 @@ class Run {
     const TrainingProgress& progress = training_.progress;
     bool stopped = false;
     while (progress.step < config_.training.steps && !stopped) {
-      const StartedStep started = training_step(training_);
+      const StartedStep started =
+          first_ && progress.step + 1 == config_.logging.trace_step ? traced_step() : training_step(training_);
       const ControlWord decision = agree_on(world, wishes_for(progress.step, job_, signals_, saver_));
       report(std::exchange(last_, LastStep{progress.step, progress.tokens, decision.peak_memory_bytes, started}));
       stopped = !after_step(decision);
@@ -142,6 +144,22 @@ class Run {
     if (stopped) return requeue_exit_code;
     log_.info("finished step " + std::to_string(progress.step) + " of " + std::to_string(config_.training.steps));
     return 0;
+  }
+
+  /// A step that is recorded, alone: the one before it has ended, and so has this one. It trains on where the trace cannot be written.
+  StartedStep traced_step() {
+    report_last();
+    StepTrace trace;
+    StartedStep started = training_step(training_);
+    started.result();
+    const fs::path path = fs::path(config_.run) / ("trace-step-" + std::to_string(training_.progress.step) + ".json");
+    try {
+      trace.write(path);
+      log_.info("what step " + std::to_string(training_.progress.step) + " did is in " + path.string());
+    } catch (const std::exception& error) {
+      log_.warn(std::string("warning: ") + error.what());
+    }
+    return started;
   }
 
   /// Opens the log, and keeps other jobs out of the folder.

@@ -7,7 +7,6 @@ report.py table FOLDER          the table of all that was run and measured
 """
 import array
 import collections
-import csv
 import json
 import pathlib
 import random
@@ -126,28 +125,34 @@ def table_of_training(folder, card):
 
 
 def table_of_phases(folder):
-    """Time of every kernel of one step, as Nsight Compute measured them one after the other."""
-    path = folder / "profile.csv"
-    lines = [line for line in path.read_text().splitlines() if line.startswith('"')] if path.exists() else []
+    """Time of every kernel of one step, from the program's own trace. Kernels that ran beside each other count whole, each."""
+    path = folder / "run-profile/trace-step-4.json"
     print()
-    if len(lines) < 3:
+    if not path.exists():
         print("phases of a step: not run")
         return
-    kernels = list(csv.DictReader(lines))[1:]   # the first row has the units
+    events = [event for event in json.loads(path.read_text())["traceEvents"]
+              if event.get("cat") in ("kernel", "gpu_memcpy", "gpu_memset")]
     phases, names = collections.defaultdict(lambda: [0, 0.0]), collections.defaultdict(lambda: [0, 0.0])
-    for kernel in kernels:
-        name, time = kernel["Kernel Name"], float(kernel["gpu__time_duration.sum"].replace(",", "") or 0)
-        phase = next(title for title, pattern in PHASES if re.search(pattern, name))
-        for sums in (phases[phase], names[f"{phase}: {name[:110]}"]):
+    for event in events:
+        phase = next(title for title, pattern in PHASES if re.search(pattern, event["name"]))
+        for sums in (phases[phase], names[f"{phase}: {event['name'][:110]}"]):
             sums[0] += 1
-            sums[1] += time
+            sums[1] += event["dur"] / 1000
     for title, rows in (("phase of a step", phases), ("kernel", names)):
         row(title, "calls", "ms")
         row(*["---"] * 3)
         for name, (calls, time) in sorted(rows.items(), key=lambda item: -item[1][1])[:40]:
-            row(name.replace("|", "/"), calls, f"{time / 1e6:.3f}")
+            row(name.replace("|", "/"), calls, f"{time:.3f}")
         print()
-    print(f"all kernels: {sum(value[1] for value in phases.values()) / 1e6:.1f} ms, {len(kernels)} calls")
+    busy, end = 0.0, 0.0
+    for event in sorted(events, key=lambda event: event["ts"]):
+        begin = max(end, event["ts"])
+        end = max(end, event["ts"] + event["dur"])
+        busy += max(0.0, end - begin)
+    span = end - min(event["ts"] for event in events)
+    print(f"{len(events)} calls, {sum(value[1] for value in phases.values()):.1f} ms in all; the GPU is busy {busy / 1000:.1f} ms "
+          f"of {span / 1000:.1f}")
 
 
 def table(folder):

@@ -82,6 +82,23 @@ class Program(SmallTraining):
         for (_, actual), (_, loss) in zip(losses, expected):
             self.assertAlmostEqual(actual, loss, places=5)
 
+    def test_a_step_is_recorded_on_request(self):
+        self.train(2, f"run={self.folder / 'plain'}")
+        result = self.train(2, f"run={self.folder / 'traced'}", "logging.trace_step=2")
+        path = self.folder / "traced/trace-step-2.json"
+        self.assertIn(str(path), result.stdout + result.stderr)
+        names = {event.get("name", "") for event in json.loads(path.read_text())["traceEvents"]}
+        self.assertTrue({"aten::mm", "aten::addmm"} & names, names)
+        losses = [[json.loads(line)["loss"] for line in (self.folder / name / "metrics.jsonl").read_text().splitlines()]
+                  for name in ("plain", "traced")]
+        self.assertEqual(losses[0], losses[1])
+        self.assertFalse(list((self.folder / "plain").glob("trace*")))
+
+    def test_a_trace_that_cannot_be_written_is_a_warning(self):
+        (self.folder / "run/trace-step-1.json/in-the-way").mkdir(parents=True)
+        result = self.train(1, "logging.trace_step=1")
+        self.assertRegex(result.stdout + result.stderr, "warning: .*trace-step-1.json")
+
     def test_a_bar_on_a_terminal(self):
         master, slave = pty.openpty()
         process = subprocess.Popen([LONGNET, "train", str(self.config)], stdin=slave, stdout=slave, stderr=slave)
