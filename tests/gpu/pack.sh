@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Packs what tests/gpu/run.sh needs on a machine that has a GPU, Python with torch 2.11.0, and nothing else: the CUDA build's
 # programs and tests, Open MPI and the other Debian libraries, configurations and data. The result is the folder
-# build/gpu-pack, of less than 60 MiB; copy it there and call its run.sh.
+# build/gpu-pack, of less than 60 MiB, and build/gpu-pack.tar.xz, of a third of that; copy either there and call run.sh.
 #
 #   ./launch/scripts/setup.sh --cuda && ./tests/gpu/pack.sh
 set -euo pipefail
@@ -43,8 +43,9 @@ cp "$(readlink -f "$(command -v orted)")" $pack/openmpi/bin/orted
   grep -Ev 'libtorch|libc10|/nvidia/|libcu|libnccl|libgomp|/lib(c|m|dl|rt|util|pthread|resolv|stdc\+\+|gcc_s)\.so' |
   xargs -I{} cp -L {} $pack/lib/
 
+tar --directory build --use-compress-program 'xz -2 --threads=0' -cf $pack.tar.xz gpu-pack
 bytes=$(du --apparent-size --summarize --bytes $pack | cut -f1)
-echo "packed $pack: $((bytes / 1024 / 1024)) MiB"
+echo "packed $pack: $((bytes / 1024 / 1024)) MiB, and as one file: $pack.tar.xz"
 if ((bytes > 60 * 1024 * 1024)); then
   echo "pack: more than 60 MiB" >&2
   exit 1
