@@ -23,7 +23,7 @@ std::int64_t default_chunk_elements(c10::Device device) {
 /// The output weights (columns, C) in the dtype of the products. On a GPU rows of logits must begin at multiples of 16 bytes, or
 /// its matrix units go unused: a vocabulary of 50,257 gets 47 columns of zeros that do not count.
 at::Tensor output_columns(const at::Tensor& weight, const at::Tensor& hidden) {
-  const auto narrow = weight.to(hidden.scalar_type());
+  auto narrow = weight.to(hidden.scalar_type());
   if (!weight.is_cuda()) return narrow;
   constexpr std::int64_t multiple = 64;
   const std::int64_t vocabulary = weight.size(0), columns = (vocabulary + multiple - 1) / multiple * multiple;
