@@ -307,7 +307,8 @@ TEST(LayerNorm, IsThatOfLibTorch) {
 
 TEST(LayerNorm, KeepsItsDigitsBesideALargeMean) {
   at::manual_seed(9);
-  const auto x = (at::randn({5, 776}, at::kDouble) + 10000).to(at::kFloat), one = at::ones({776}), zero = at::zeros({776});
+  const auto x = (at::randn({5, 776}, at::kDouble) + 10000).to(at::kFloat), one = at::ones({776}),
+             zero = at::zeros({776});
   const auto exact = at::layer_norm(x.to(at::kDouble), {776}, one.to(at::kDouble), zero.to(at::kDouble), 1e-5);
   EXPECT_LT(error(emulated::layer_norm(x, one, zero, 1e-5).y, exact), 1e-3);
 }
