@@ -1,20 +1,50 @@
 #!/usr/bin/env bash
-# Starts longnet on RANKS ranks of this host:   ./launch/mpirun.sh RANKS train CONFIG [options]
+# Starts longnet on RANKS ranks of this host:   ./launch/mpirun.sh [--restarts N] RANKS train CONFIG [options]
 # It sets what Open MPI needs on a laptop or in a container; on a cluster call mpirun or srun yourself (launch/scripts/slurm.sbatch).
 #
 # Ctrl-C, SIGTERM, SIGHUP (a terminal that closes) and SIGUSR1 ask a training to stop with a checkpoint (exit code 75); a
 # second Ctrl-C ends it at once. mpirun alone answers all but SIGUSR1 by killing its ranks within two seconds, which is too
 # little to save anything.
+#
+# --restarts N: a training that ends because a rank was killed, because communication failed (6), or with 75 though nobody asked
+# this script, starts again from its newest checkpoint, up to N times, after 1, 2, 4, ... 60 seconds.
 set -euo pipefail
 early=''   # a signal that comes before there is anything to stop
 for name in INT TERM HUP USR1; do trap "early=$name" $name; done
 
+refuse() {
+  echo "mpirun.sh: $1; usage: mpirun.sh [--restarts N] RANKS COMMAND ..." >&2
+  exit 2
+}
+
 here=$(cd "$(dirname "$0")/.." && pwd)
-ranks=${1:?usage: mpirun.sh RANKS COMMAND ...}
+restarts=0
+if [[ ${1:-} == --restarts ]]; then
+  restarts=${2:-}
+  [[ $restarts =~ ^[0-9]{1,6}$ ]] || refuse "--restarts takes a number, not '$restarts'"
+  shift 2
+fi
+ranks=${1:-}
+[[ $ranks =~ ^[1-9][0-9]{0,5}$ ]] || refuse "RANKS is a number from 1, not '$ranks'"
 shift
+program=${LONGNET:-$here/build/release/bin/longnet}
+[[ -x $(command -v -- "$program") ]] || refuse "there is no program $program; build longnet, or name it in LONGNET"
+command -v mpirun >/dev/null || refuse "there is no mpirun on the PATH; ./launch/scripts/setup.sh installs it"
 if ((EUID == 0)); then export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1; fi
 # Ranks bind no core, because each runs several threads; idle ranks give way where there are more ranks than cores.
 if ((ranks > $(nproc))); then export OMPI_MCA_mpi_yield_when_idle=1 OMP_WAIT_POLICY=passive; fi
+
+# Ranks speak through files in memory, which a job that is killed leaves behind: here they are this script's, which removes them at
+# its end, and those of scripts that were killed. Process numbers are compared within one container only.
+space=$(readlink /proc/self/ns/pid 2>/dev/null | tr -dc 0-9) || space=''
+if [[ $space && -w /dev/shm && ! ${OMPI_MCA_btl_vader_backing_directory:-} ]]; then
+  for left in /dev/shm/longnet-mpi-"$space"-*; do
+    if [[ -O $left ]] && ! kill -0 "${left##*-}" 2>/dev/null; then rm -rf "$left"; fi
+  done
+  export OMPI_MCA_btl_vader_backing_directory=/dev/shm/longnet-mpi-$space-$$
+  mkdir -p -m 700 "$OMPI_MCA_btl_vader_backing_directory"
+  trap 'rm -rf "$OMPI_MCA_btl_vader_backing_directory"' EXIT
+fi
 
 # Whether process $1 has the signal SIGUSR1 in its mask $2 (proc(5)).
 has_in_mask() {
@@ -61,22 +91,54 @@ if [[ ${1:-} == train ]]; then saves=1; else saves=''; fi
 # Should this script be killed, mpirun gets to know.
 followed=()
 if command -v setpriv >/dev/null; then followed=(setpriv --pdeathsig "$([[ $saves ]] && echo USR1 || echo TERM)"); fi
-set -m
-"${followed[@]}" mpirun --quiet --bind-to none --oversubscribe -np "$ranks" "${LONGNET:-$here/build/release/bin/longnet}" "$@" <&0 &
-job=$!
-set +m
-for name in INT TERM HUP USR1; do trap "stop $name" $name; done
-if [[ $early ]]; then stop "$early"; fi
 
-code=0
-wait $job || code=$?
-while kill -0 $job 2>/dev/null; do   # a signal had ended the wait
+# Runs the command, and leaves its exit code in `code`.
+run() {
+  set -m
+  "${followed[@]}" mpirun --quiet --bind-to none --oversubscribe -np "$ranks" "$program" "$@" <&0 &
+  job=$!
+  set +m
+  for name in INT TERM HUP USR1; do trap "stop $name" $name; done
+  if [[ $early ]]; then stop "$early"; fi
+  early=''
   code=0
   wait $job || code=$?
-done
-if [[ $ended_by ]]; then exit $((128 + $(kill -l "$ended_by"))); fi   # mpirun's own code tells nothing then
-# --quiet silences mpirun about this, too.
-if ((code > 128)) && [[ ! $asked ]]; then
+  while kill -0 $job 2>/dev/null; do   # a signal had ended the wait
+    code=0
+    wait $job || code=$?
+  done
+}
+
+# Says what --quiet silences mpirun about.
+tell_of_killed_rank() {
+  if ((code <= 128)) || [[ $asked ]]; then return; fi
   echo "mpirun.sh: a rank was killed by SIG$(kill -l $((code - 128))); the memory of the host may not have sufficed (dmesg tells)" >&2 || true
-fi
-exit $code
+}
+
+# Waits before restart number $1, unless it is asked to stop.
+wait_before() {
+  local seconds=$((1 << ($1 < 7 ? $1 - 1 : 6)))
+  seconds=$((seconds < 60 ? seconds : 60))
+  echo "mpirun.sh: exit code $code; restart $1 of $restarts, from the newest checkpoint, in $seconds s" >&2 || true
+  local end=$((SECONDS + seconds))
+  while ((SECONDS < end)) && [[ ! $asked ]]; do sleep 0.2; done
+}
+
+arguments=("$@")
+for ((restart = 1;; ++restart)); do
+  run "${arguments[@]}"
+  if [[ $ended_by ]]; then exit $((128 + $(kill -l "$ended_by"))); fi   # mpirun's own code tells nothing then
+  tell_of_killed_rank
+  if [[ ! $saves || $asked ]] || ((restart > restarts || code != 6 && code != 75 && code <= 128)); then exit $code; fi
+  wait_before $restart
+  if [[ $asked ]]; then exit 75; fi   # between two runs: what is saved stays
+  # It goes on from what it has saved since, not from where it was told to begin.
+  arguments=()
+  for ((number = 1; number <= $#; ++number)); do
+    case ${!number} in
+      --resume) number=$((number + 1)) ;;
+      --resume=*) ;;
+      *) arguments+=("${!number}") ;;
+    esac
+  done
+done

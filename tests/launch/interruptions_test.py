@@ -212,6 +212,87 @@ class Interruptions(SmallTraining):
         self.assertIn("mpirun.sh: a rank was killed by SIGKILL", errors)
         self.assert_nothing_runs()
 
+    def script(self, *arguments, program=LONGNET):
+        return subprocess.Popen([self.SCRIPT, *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                                env={**os.environ, "LONGNET": str(program)})
+
+    def ranks_of_script(self):
+        """Process numbers of the ranks of the only training in this test's folder."""
+        deadline = time.time() + 30
+        while time.time() < deadline:
+            ranks = [int(entry.name) for entry in Path("/proc").glob("[0-9]*")
+                     if self.command_of(entry).startswith(str(LONGNET)) and str(self.folder) in self.command_of(entry)]
+            if ranks:
+                return ranks
+            time.sleep(0.05)
+        self.fail("no ranks")
+
+    @staticmethod
+    def command_of(process):
+        try:
+            return (process / "cmdline").read_text().replace("\0", " ")
+        except OSError:
+            return ""
+
+    def test_a_killed_training_is_started_again(self):
+        constant = "optimizer.schedule=constant"
+        options = settings("training.steps=300", "checkpoint.every_steps=10", "logging.every_steps=1000", constant)
+        self.run_program(2, "train", self.config, *options, *settings(f"run={self.folder / 'undisturbed'}"))
+        self.train(2, "training.steps=12", "checkpoint.every_steps=5", constant)
+        process = self.script("--restarts", 3, 2, "train", self.config, *options, "--resume",
+                              self.folder / "run/checkpoints/step-00000005")
+        for steps in (30, 60):
+            deadline = time.time() + 60
+            while len(self.metrics()) < steps or len(self.metrics()) == 12:
+                self.assertTrue(process.poll() is None and time.time() < deadline, "it makes no steps")
+                time.sleep(0.02)
+            os.kill(self.ranks_of_script()[-1], signal.SIGKILL)
+            time.sleep(1)
+        output, _ = process.communicate(timeout=120)
+        self.assertEqual(process.returncode, 0, output)
+        self.assertEqual(output.count("from the newest checkpoint"), 2, output)
+        self.assertEqual(output.count("resumed from"), 3, output)
+        self.assertEqual(self.trajectory(self.metrics()), self.trajectory(self.metrics("undisturbed")))
+        self.assert_nothing_runs()
+
+    def test_what_is_started_again_and_what_is_not(self):
+        program = self.folder / "program"
+        for code, runs in ((6, 3), (75, 3), (2, 1), (4, 1), (5, 1), (0, 1)):
+            (self.folder / "runs").write_text("")
+            program.write_text(f"#!/bin/sh\necho run >> {self.folder}/runs\nexit {code}\n")
+            program.chmod(0o755)
+            process = self.script("--restarts", 2, 1, "train", "x.yaml", program=program)
+            output, _ = process.communicate(timeout=60)
+            self.assertEqual(process.returncode, code, output)
+            self.assertEqual((self.folder / "runs").read_text().count("run"), runs, output)
+
+    def test_the_script_refuses_what_it_cannot_start(self):
+        for arguments, program, text in ((["x", "train"], LONGNET, "RANKS is a number"), ([], LONGNET, "RANKS is a number"),
+                                         (["--restarts", "-1", "2", "train"], LONGNET, "--restarts takes a number, not '-1'"),
+                                         (["2", "train"], self.folder / "none", f"there is no program {self.folder / 'none'}")):
+            process = self.script(*arguments, program=program)
+            output, _ = process.communicate(timeout=60)
+            self.assertEqual(process.returncode, 2, output)
+            self.assertIn(text, output)
+
+    def test_nothing_is_left_in_shared_memory(self):
+        def segments():
+            return set(Path("/dev/shm").glob("longnet-mpi-*"))
+        before = segments()
+        process = self.script(2, "train", self.config, *self.ENDLESS)
+        self.wait_for_steps(process)
+        self.assertEqual(len(segments() - before), 1)
+        process.kill()
+        process.wait()
+        for rank in self.ranks_of_script():
+            os.kill(rank, signal.SIGKILL)
+        self.assert_nothing_runs(within=30)
+        self.assertEqual(len(segments() - before), 1, "nobody could remove it")
+        after = self.script(1, "train", self.config, *settings("training.steps=1", f"run={self.folder / 'next'}"))
+        output, _ = after.communicate(timeout=60)
+        self.assertEqual(after.returncode, 0, output)
+        self.assertEqual(segments() - before, set())
+
 
 if __name__ == "__main__":
     main()
