@@ -46,7 +46,7 @@ void cut_metrics(const fs::path& path, std::int64_t step, const Log& log) {
 
 /// Gives metrics.jsonl a name that no later run takes; says so. Where that is not to be had, it stays.
 fs::path put_metrics_aside(const fs::path& path, const std::string& why, const Log& log) {
-  const fs::path aside = free_name(path.parent_path() / ("metrics.abandoned" + why), ".jsonl");
+  fs::path aside = free_name(path.parent_path() / ("metrics.abandoned" + why), ".jsonl");
   std::error_code error;
   fs::rename(path, aside, error);
   if (error) {
@@ -67,7 +67,7 @@ void prepare_metrics(const fs::path& path, std::int64_t step, MetricsBefore befo
     return;
   }
   if (before == MetricsBefore::SameUpToHere && end_of_lines(path, step) < size) {
-    const fs::path aside = put_metrics_aside(path, "-after-step-" + std::to_string(step), log);
+    fs::path aside = put_metrics_aside(path, "-after-step-" + std::to_string(step), log);
     if (!aside.empty()) fs::copy_file(aside, path, error);
     if (error) {
       log.warn("warning: " + path.string() + ": begins after step " + std::to_string(step) + ": " + error.message());
