@@ -30,6 +30,10 @@ shift
 program=${LONGNET:-$here/build/release/bin/longnet}
 [[ -x $(command -v -- "$program") ]] || refuse "there is no program $program; build longnet, or name it in LONGNET"
 command -v mpirun >/dev/null || refuse "there is no mpirun on the PATH; ./launch/scripts/setup.sh installs it"
+# What is to be gone on from must be the same at every start.
+if ((restarts)) && [[ " $* " == *" --resume"[\ =]* && " $* " != *" --resume"[\ =]"auto "* ]]; then
+  refuse "--restarts goes on from the newest checkpoint: start once with --resume, without --restarts, and then without --resume"
+fi
 if ((EUID == 0)); then export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1; fi
 # Ranks bind no core, because each runs several threads; idle ranks give way where there are more ranks than cores.
 if ((ranks > $(nproc))); then export OMPI_MCA_mpi_yield_when_idle=1 OMP_WAIT_POLICY=passive; fi
@@ -124,21 +128,11 @@ wait_before() {
   while ((SECONDS < end)) && [[ ! $asked ]]; do sleep 0.2; done
 }
 
-arguments=("$@")
 for ((restart = 1;; ++restart)); do
-  run "${arguments[@]}"
+  run "$@"
   if [[ $ended_by ]]; then exit $((128 + $(kill -l "$ended_by"))); fi   # mpirun's own code tells nothing then
   tell_of_killed_rank
   if [[ ! $saves || $asked ]] || ((restart > restarts || code != 6 && code != 75 && code <= 128)); then exit $code; fi
   wait_before $restart
   if [[ $asked ]]; then exit 75; fi   # between two runs: what is saved stays
-  # It goes on from what it has saved since, not from where it was told to begin.
-  arguments=()
-  for ((number = 1; number <= $#; ++number)); do
-    case ${!number} in
-      --resume) number=$((number + 1)) ;;
-      --resume=*) ;;
-      *) arguments+=("${!number}") ;;
-    esac
-  done
 done

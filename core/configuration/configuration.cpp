@@ -120,7 +120,7 @@ template <typename Fields>
 void describe(Fields& field, LoggingConfig& logging) {
   field("every_steps", logging.every_steps, between(1, limits::steps));
   field("tensorboard", logging.tensorboard);
-  field("trace_step", logging.trace_step, at_least(0));
+  field("trace_step", logging.trace_step, between(0, limits::steps));
 }
 
 template <typename Section>

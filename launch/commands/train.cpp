@@ -138,7 +138,6 @@ class Run {
       stopped = !after_step(decision);
     }
     report_last();
-    require_progress();
     world.barrier();  // nobody lets go of a communicator that another rank still uses
     progress_.clear();
     if (stopped) return requeue_exit_code;
@@ -201,22 +200,13 @@ class Run {
                       saver_.failures()});
       progress_.report(step->number, result.loss, rate, result.seconds, result.skipped);
     }
-    ++steps_;
     skipped_in_a_row_ = result.skipped ? skipped_in_a_row_ + 1 : 0;
+    if (!result.skipped) told_of_unsaved_ = false;
     if (skipped_in_a_row_ < config_.training.skipped_steps_limit) return;
     throw AgreedError(DivergenceError("step " + std::to_string(step->number) + ": loss or gradient was not finite in " +
                                       std::to_string(skipped_in_a_row_) +
                                       " steps in a row; lower optimizer.learning_rate, or resume from an earlier "
                                       "checkpoint"));
-  }
-
-  /// A run that is shorter than training.skipped_steps_limit may have skipped all that it did.
-  void require_progress() const {
-    if (steps_ == 0 || skipped_in_a_row_ < steps_) return;
-    throw AgreedError(
-        DivergenceError("loss or gradient was not finite in any of the " + std::to_string(steps_) +
-                        " steps: the weights are as they were; they, or the data, hold what is not finite, or "
-                        "they overflow in this precision"));
   }
 
   void evaluate_now() {
@@ -231,17 +221,33 @@ class Run {
     if (first_) folder_->write_evaluation(number, evaluation.loss);
   }
 
+  /// Saves, unless the step was skipped. What a skipped step leaves is what it found: weights that may be dead, and must not displace
+  /// those from before they were. Its samples come again when the run goes on from there.
+  void save(const ControlWord& decision) {
+    if (skipped_in_a_row_ == 0) return saver_.save(/*last=*/decision.stop || decision.signal);
+    const std::string what = "loss or gradient was not finite in the last " + std::to_string(skipped_in_a_row_) +
+                             " steps: they are not saved";
+    if (decision.stop) {
+      throw AgreedError(DivergenceError(what +
+                                        "; the weights or the data hold what is not finite, or overflow in this "
+                                        "precision: resume from an earlier checkpoint, lower optimizer.learning_rate"));
+    }
+    if (!std::exchange(told_of_unsaved_, true)) log_.warn("warning: " + what);
+  }
+
   /// Evaluates and saves as the ranks have agreed to; false when they have agreed to stop before the last step.
   bool after_step(const ControlWord& decision) {
     const std::int64_t every = config_.training.compare_replicas_every_steps;
     if (every > 0 && training_.progress.step % every == 0) require_equal_replicas(training_);
     if (decision.evaluate || decision.save) report_last();
     if (decision.evaluate) evaluate_now();
-    if (decision.save) saver_.save(/*last=*/decision.stop || decision.signal);
+    if (decision.save) save(decision);
     if (!decision.signal || decision.stop) return true;
     progress_.clear();
     log_.warn("stopped on request after step " + std::to_string(training_.progress.step) +
-              "; the checkpoint is saved, start again to go on");
+              (skipped_in_a_row_ == 0
+                   ? "; the checkpoint is saved, start again to go on"
+                   : "; start again to go on from the checkpoint before the steps that were skipped"));
     return false;
   }
 
@@ -256,8 +262,8 @@ class Run {
   Progress progress_;
   std::unique_ptr<RunFolder> folder_;  ///< on the first rank
   std::optional<LastStep> last_;
-  std::int64_t steps_ = 0;  ///< told of since the start
   std::int64_t skipped_in_a_row_ = 0;
+  bool told_of_unsaved_ = false;  ///< since the last step that was not skipped
 };
 
 }  // namespace
@@ -273,6 +279,10 @@ int train(std::unique_ptr<Communicator> world, const TrainOptions& options, Sign
       throw ConfigError("training.micro_batch_size is " + std::to_string(config.training.micro_batch_size) +
                         ", but with model.compatibility torchscale the padding of a batch would change its results; "
                         "set it to 1");
+    }
+    if (config.logging.trace_step > config.training.steps) {
+      throw ConfigError("logging.trace_step is " + std::to_string(config.logging.trace_step) +
+                        ", but the training ends with step " + std::to_string(config.training.steps));
     }
     if (!job.specification.trainable) throw ConfigError("model.head.type is none: there is nothing to train");
     if (config.training.evaluate_every_steps > 0) job.data.validation->require_sequence(config.data.sequence_length);

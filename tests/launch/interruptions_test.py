@@ -235,15 +235,12 @@ class Interruptions(SmallTraining):
             return ""
 
     def test_a_killed_training_is_started_again(self):
-        constant = "optimizer.schedule=constant"
-        options = settings("training.steps=300", "checkpoint.every_steps=10", "logging.every_steps=1000", constant)
+        options = settings("training.steps=300", "checkpoint.every_steps=10", "logging.every_steps=1000")
         self.run_program(2, "train", self.config, *options, *settings(f"run={self.folder / 'undisturbed'}"))
-        self.train(2, "training.steps=12", "checkpoint.every_steps=5", constant)
-        process = self.script("--restarts", 3, 2, "train", self.config, *options, "--resume",
-                              self.folder / "run/checkpoints/step-00000005")
+        process = self.script("--restarts", 3, 2, "train", self.config, *options, "--resume", "auto")
         for steps in (30, 60):
             deadline = time.time() + 60
-            while len(self.metrics()) < steps or len(self.metrics()) == 12:
+            while not (self.folder / "run/metrics.jsonl").exists() or len(self.metrics()) < steps:
                 self.assertTrue(process.poll() is None and time.time() < deadline, "it makes no steps")
                 time.sleep(0.02)
             os.kill(self.ranks_of_script()[-1], signal.SIGKILL)
@@ -251,7 +248,7 @@ class Interruptions(SmallTraining):
         output, _ = process.communicate(timeout=120)
         self.assertEqual(process.returncode, 0, output)
         self.assertEqual(output.count("from the newest checkpoint"), 2, output)
-        self.assertEqual(output.count("resumed from"), 3, output)
+        self.assertEqual(output.count("resumed from"), 2, output)
         self.assertEqual(self.trajectory(self.metrics()), self.trajectory(self.metrics("undisturbed")))
         self.assert_nothing_runs()
 
@@ -269,6 +266,7 @@ class Interruptions(SmallTraining):
     def test_the_script_refuses_what_it_cannot_start(self):
         for arguments, program, text in ((["x", "train"], LONGNET, "RANKS is a number"), ([], LONGNET, "RANKS is a number"),
                                          (["--restarts", "-1", "2", "train"], LONGNET, "--restarts takes a number, not '-1'"),
+                                         (["--restarts", "2", "2", "train", "x", "--resume", "none"], LONGNET, "start once with --resume"),
                                          (["2", "train"], self.folder / "none", f"there is no program {self.folder / 'none'}")):
             process = self.script(*arguments, program=program)
             output, _ = process.communicate(timeout=60)

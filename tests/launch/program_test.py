@@ -95,6 +95,7 @@ class Program(SmallTraining):
         self.assertFalse(list((self.folder / "plain").glob("trace*")))
 
     def test_a_trace_that_cannot_be_written_is_a_warning(self):
+        self.expect_config_error(2, "logging.trace_step is 7, but the training ends with step 6", "logging.trace_step=7")
         (self.folder / "run/trace-step-1.json/in-the-way").mkdir(parents=True)
         result = self.train(1, "logging.trace_step=1")
         self.assertRegex(result.stdout + result.stderr, "warning: .*trace-step-1.json")
@@ -316,11 +317,20 @@ class Program(SmallTraining):
         self.assertEqual(len(skipped), 3)
         self.assertTrue(any(line["loss"] is None or line["gradient_norm"] is None for line in skipped))
 
-    def test_a_run_that_only_skipped_is_no_success(self):
+    def test_a_run_that_ends_with_skipped_steps_is_no_success(self):
         self.expect_config_error(5, "not finite in 3 steps in a row", "optimizer.learning_rate=1e38", "optimizer.warmup_steps=0",
                                  "training.skipped_steps_limit=3", "training.steps=100", "checkpoint.every_steps=1")
-        done = len(self.metrics())
-        self.expect_config_error(5, "not finite in any of the 2 steps", "optimizer.learning_rate=1e-3", f"training.steps={done + 1}")
+        self.expect_config_error(5, "not finite in the last 2 steps: they are not saved", "optimizer.learning_rate=1e-3", "training.steps=3")
+
+    def test_skipped_steps_displace_no_checkpoint(self):
+        each = ("checkpoint.every_steps=1", "checkpoint.keep=2")
+        self.train(2, "training.steps=4", *each)
+        result = self.train(2, "training.steps=30", "optimizer.learning_rate=1e30", *each, code=5)
+        names = sorted(path.name for path in (self.folder / "run/checkpoints").iterdir())
+        self.assertEqual(names, ["step-00000004", "step-00000005"])
+        self.assertEqual((result.stdout + result.stderr).count("they are not saved"), 1, result.stdout + result.stderr)
+        self.train(2, "training.steps=8", *each, resume=self.folder / "run/checkpoints/step-00000004")
+        self.assertEqual([line["skipped"] for line in self.metrics()], [False] * 8)
 
 
 if __name__ == "__main__":
