@@ -13,14 +13,14 @@
 #include <limits>
 
 #include "core/cuda/vector.h"
+#include "core/cuda/warp.h"
 #include "core/to_device.h"
 
 namespace longnet::cuda {
 namespace {
 
-constexpr int warp = 32, block = 256, blocks_a_processor = 4;
+constexpr int block = 256, blocks_a_processor = 4;
 constexpr int passes = 4;  // a block joins as many times the rows that it holds at once
-constexpr unsigned all_lanes = 0xffffffffU;
 
 /// The rows that one part has for one head of one sequence.
 struct Candidate {

@@ -13,13 +13,11 @@
 #include <limits>
 
 #include "core/cuda/vector.h"
+#include "core/cuda/warp.h"
 #include "core/layers/linear_cross_entropy.h"
 
 namespace longnet::cuda {
 namespace {
-
-constexpr int warp = 32, most_warps = 32;
-constexpr unsigned all_lanes = 0xffffffffU;
 
 /// The sum of e^x over some logits, as e^largest * sum: never overflows.
 template <typename Wide>

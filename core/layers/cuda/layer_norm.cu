@@ -11,12 +11,10 @@
 #include <algorithm>
 
 #include "core/cuda/vector.h"
+#include "core/cuda/warp.h"
 
 namespace longnet::cuda {
 namespace {
-
-constexpr int warp = 32, most_warps = 32;
-constexpr unsigned all_lanes = 0xffffffffU;
 
 /// Two sums over all threads of a block, which all get. `scratch` must not be in use by a sum before it.
 template <typename Wide>
