@@ -114,7 +114,7 @@ def table_of_training(folder, card):
               f"peak {max(step['peak_memory_bytes'] for step in steps) / 2**30:.1f} GiB")
     peer = folder / "bench.peer.log"
     if peer.exists():
-        print("the same sizes in PyTorch eager with dense attention:", peer.read_text().strip().splitlines()[-1:])
+        print("the same sizes in PyTorch eager with dense attention:", *peer.read_text().strip().splitlines()[-1:])
     lengths = sorted(int(path.name.split("-")[1]) for path in folder.glob("run-[0-9]*") if len(metrics(path)) == 2)
     if lengths:
         last = metrics(folder / f"run-{lengths[-1]}")[-1]

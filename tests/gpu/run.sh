@@ -22,7 +22,7 @@ part=${1:-all}
 out=${2:-gpu-report}
 mkdir -p "$out"
 out=$(cd "$out" && pwd)
-rm -rf "$out"/run-* "$out"/*.log "$out"/*.tsv "$out"/*.csv "$out"/table.txt   # of an earlier run: the table must not show them
+rm -rf "$out"/run-* "$out"/*.log "$out"/*.tsv "$out"/table.txt   # of an earlier run: the table must not show them
 
 torch=$(python3 -c 'import importlib.util, pathlib; print(pathlib.Path(importlib.util.find_spec("torch").origin).parent)') || exit 2
 libraries=$pack/lib:$torch/lib
@@ -36,7 +36,6 @@ export OMPI_MCA_plm=isolated OMPI_MCA_btl=self,vader,tcp OMPI_MCA_btl_vader_sing
 export PMIX_MCA_mca_base_component_show_load_errors=0 PMIX_MCA_pcompress_base_silence_warning=1
 export OMPI_MCA_mpi_yield_when_idle=1 LONGNET_SOURCE_DIR=$pack OMP_NUM_THREADS=2
 bin=$pack/bin
-program=$pack/libexec/longnet-program
 python=(env "LD_LIBRARY_PATH=$system_libraries" python3)   # the pack's libraries are for its own programs
 mpirun=("$pack/openmpi/bin/mpirun" --oversubscribe --bind-to none -np)
 part_begins=$SECONDS budget=0   # of the part under way, in seconds
