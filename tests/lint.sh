@@ -17,7 +17,7 @@ if [[ ! -d $tidy/clang_tidy-$version.dist-info ]]; then
 fi
 
 cmake --preset lint >/dev/null
-cmake --build --preset lint --target longnet_event_records >/dev/null   # for its generated header
+cmake --build --preset lint --target longnet_event_records longnet_translated_kernels >/dev/null   # for their generated headers
 if (($#)); then files=("$@"); else mapfile -t files < <(git ls-files '*.cpp'); fi
 # Files that this build without CUDA does not compile are left out. OpenMP's header is the compiler's, not clang's.
 mapfile -t files < <(for file in "${files[@]}"; do if grep -q "/$file\"" build/lint/compile_commands.json; then echo "$file"; fi; done)

@@ -158,6 +158,9 @@ void assign(ConfigNode& root, const std::string& assignment) {
     if (found == node->entries.end()) found = node->entries.insert(found, {key, place, {}});
     node = &found->value;
     begin = end + 1;
+    // What is wrong with a section as a whole may be this assignment's.
+    if (begin <= path.size())
+      node->place += (node->place.find("--set ") == std::string::npos ? " with " : ", ") + place;
   }
   *node = value;
 }

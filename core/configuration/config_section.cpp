@@ -28,6 +28,11 @@ std::optional<Number> parse(const std::string& text) {
   return value;
 }
 
+bool is_whole_number(const std::string& text) {
+  const std::size_t first = text.starts_with('+') || text.starts_with('-') ? 1 : 0;
+  return text.size() > first && text.find_first_not_of("0123456789", first) == std::string::npos;
+}
+
 std::string shortest(double value) {
   constexpr double most_digits = 1e15;
   if (value == std::floor(value) && std::abs(value) < most_digits) {
@@ -93,6 +98,11 @@ std::int64_t ConfigReader::whole_number(const char* key, const ConfigNode& node,
   const bool plain = node.kind == ConfigNode::Kind::Scalar && !node.quoted;
   if (plain && has_leading_zero(node.text)) fail(key, "must not begin with a zero: '" + node.text + "'");
   const auto value = plain ? parse<std::int64_t>(node.text) : std::nullopt;
+  if (!value && plain && is_whole_number(node.text)) {  // of more than 64 bits
+    constexpr double infinity = std::numeric_limits<double>::infinity();
+    check(key, node.text.starts_with('-') ? -infinity : infinity, node.text, bounds);
+    fail(key, "is " + node.text + ": it must be a number of 64 bits");
+  }
   if (!value) fail(key, "must be a whole number" + describe_found(node));
   check(key, static_cast<double>(*value), std::to_string(*value), bounds);
   return *value;

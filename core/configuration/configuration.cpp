@@ -82,15 +82,15 @@ void describe(Fields& field, ParallelConfig& parallel) {
 template <typename Fields>
 void describe(Fields& field, OptimizerConfig& optimizer) {
   field("type", optimizer.type);
-  field("learning_rate", optimizer.learning_rate, at_least(0));
+  field("learning_rate", optimizer.learning_rate, between(0, limits::largest_float));
   field("betas", optimizer.betas, from_zero_to_below(1));
-  field("epsilon", optimizer.epsilon, above(0));
-  field("weight_decay", optimizer.weight_decay, at_least(0));
+  field("epsilon", optimizer.epsilon, between(limits::smallest_float, limits::largest_float));
+  field("weight_decay", optimizer.weight_decay, between(0, limits::largest_float));
   field("schedule", optimizer.schedule);
   field("warmup_steps", optimizer.warmup_steps, between(0, limits::steps));
-  field("final_learning_rate", optimizer.final_learning_rate, at_least(0));
-  field("power", optimizer.power, above(0));
-  field("clip_norm", optimizer.clip_norm, at_least(0));
+  field("final_learning_rate", optimizer.final_learning_rate, between(0, limits::largest_float));
+  field("power", optimizer.power, between(limits::smallest_float, limits::largest_float));
+  field("clip_norm", optimizer.clip_norm, between(0, limits::largest_float));
 }
 
 template <typename Fields>

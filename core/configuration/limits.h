@@ -15,5 +15,7 @@ constexpr double steps = 1e12;                ///< and whatever is counted in th
 constexpr double ranks = 1 << 20;             ///< and threads
 constexpr double seconds = 1e9;
 constexpr double minutes = 1e7;
+constexpr double smallest_float = 1.2e-38;  ///< below, what precision fp32 and bf16 compute with would be 0
+constexpr double largest_float = 3.4e38;
 
 }  // namespace longnet::limits

@@ -54,7 +54,7 @@ void check_contexts(const Job& job, const std::vector<std::int64_t>& contexts, c
       throw ConfigError("--contexts: examples are evaluated whole");
     }
     job.specification.warning(context);  // throws for a length that cannot work
-    job.data.validation->require_sequence(context, key);
+    require_held_out(job, context, key);
   }
 }
 

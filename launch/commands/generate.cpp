@@ -57,6 +57,13 @@ void print(DataType type, std::int64_t token) {
   std::fflush(stdout);
 }
 
+at::Tensor finite(at::Tensor logits) {
+  if (logits.isfinite().all().item<bool>()) return logits;
+  throw AgreedError(
+      DivergenceError("what the model gives is not finite: its weights are not, or they overflow in this precision; "
+                      "take an earlier checkpoint (--checkpoint)"));
+}
+
 void check(const GenerateOptions& options, int ranks) {
   if (ranks != 1) throw ConfigError("generate works on one rank; start it with mpirun -np 1, or without mpirun");
   if (!(options.temperature >= 0) || std::isinf(options.temperature)) {
@@ -97,17 +104,12 @@ int generate(std::unique_ptr<Communicator> world, const GenerateOptions& options
   auto generator = at::detail::createCPUGenerator(options.seed);
   const SamplerSettings sampling{options.temperature, options.top_k, options.top_p};
   DecoderSession session(*decoder, job.activation_dtype());
+  auto logits = finite(session.begin(at::tensor(prompt).to(job.device)));
   for (const std::int64_t token : prompt) print(type, token);
-  auto logits = session.begin(at::tensor(prompt).to(job.device));
   for (std::int64_t count = 0; count < options.tokens; ++count) {
-    if (!logits.isfinite().all().item<bool>()) {
-      throw AgreedError(
-          DivergenceError("what the model gives is not finite: its weights are not, or they overflow in this "
-                          "precision; take an earlier checkpoint (--checkpoint)"));
-    }
     const std::int64_t token = sample_token(logits, sampling, generator);
     print(type, token);
-    if (count + 1 < options.tokens) logits = session.next(token);
+    if (count + 1 < options.tokens) logits = finite(session.next(token));
   }
   std::putchar('\n');
   return 0;

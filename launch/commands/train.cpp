@@ -105,6 +105,7 @@ class Run {
         progress_(log_, config_.training.steps, config_.logging.every_steps, first_ && on_terminal()) {
     describe_run(job_, log_);
     const MetricsBefore metrics = resume_training(training_, options.resume, options.allowed_changes, log_);
+    saver_.note_saved();
     if (first_) {
       folder_ = std::make_unique<RunFolder>(config_.run, job_.resolved, config_.logging.tensorboard,
                                             training_.progress.step, metrics, log_);
@@ -125,16 +126,21 @@ class Run {
 
  private:
   /// Steps overlap: while the device works on one, the host gives it the next and then reads the numbers of the one
-  /// before. What happens after a step is agreed on as soon as its orders are given, so that a signal is answered then.
+  /// before. What happens after a step is agreed on as soon as its orders are given, so that a signal is answered then,
+  /// or within the step where that would take long.
   int run() {
     Communicator& world = *job_.mesh.world;
     const TrainingProgress& progress = training_.progress;
     bool stopped = false;
     while (progress.step < config_.training.steps && !stopped) {
-      const StartedStep started =
-          first_ && progress.step + 1 == config_.logging.trace_step ? traced_step() : training_step(training_);
+      const auto started = next_step();
+      if (!started) {
+        stopped = true;
+        give_up_step();
+        break;
+      }
       const ControlWord decision = agree_on(world, wishes_for(progress.step, job_, signals_, saver_));
-      report(std::exchange(last_, LastStep{progress.step, progress.tokens, decision.peak_memory_bytes, started}));
+      report(std::exchange(last_, LastStep{progress.step, progress.tokens, decision.peak_memory_bytes, *started}));
       stopped = !after_step(decision);
     }
     report_last();
@@ -145,12 +151,24 @@ class Run {
     return 0;
   }
 
+  std::optional<StartedStep> next_step() {
+    const bool traced = first_ && training_.progress.step + 1 == config_.logging.trace_step;
+    return traced ? traced_step() : training_step(training_, stop_wish());
+  }
+
+  /// Somebody who asks the job to stop waits a little for what is under way, but not for hours.
+  StopWish stop_wish() {
+    constexpr double patience_seconds = 10;
+    return [this](double seconds_left) { return signals_.requested() && seconds_left > patience_seconds; };
+  }
+
   /// A step that is recorded, alone: the one before it has ended, and so has this one. It trains on where the trace cannot be written.
-  StartedStep traced_step() {
+  std::optional<StartedStep> traced_step() {
     report_last();
     StepTrace trace;
-    StartedStep started = training_step(training_);
-    started.result();
+    auto started = training_step(training_, stop_wish());
+    if (!started) return {};
+    started->result();
     const fs::path path = fs::path(config_.run) / ("trace-step-" + std::to_string(training_.progress.step) + ".json");
     try {
       trace.write(path);
@@ -211,14 +229,19 @@ class Run {
 
   void evaluate_now() {
     const std::int64_t number = training_.progress.step;
-    const auto evaluation = evaluate(job_, config_.data.sequence_length, config_.training.evaluation_sequences);
+    const auto evaluation =
+        evaluate(job_, config_.data.sequence_length, config_.training.evaluation_sequences, stop_wish());
     progress_.clear();
-    std::string line = "step " + std::to_string(number) + "  validation loss " + std::to_string(evaluation.loss);
-    for (std::size_t metric = 0; metric < evaluation.metrics.size(); ++metric) {
-      line += "  " + job_.specification.metrics[metric] + " " + std::to_string(evaluation.metrics[metric]);
+    if (!evaluation) {
+      log_.warn("the evaluation after step " + std::to_string(number) + " is given up, because the job is to stop");
+      return;
+    }
+    std::string line = "step " + std::to_string(number) + "  validation loss " + std::to_string(evaluation->loss);
+    for (std::size_t metric = 0; metric < evaluation->metrics.size(); ++metric) {
+      line += "  " + job_.specification.metrics[metric] + " " + std::to_string(evaluation->metrics[metric]);
     }
     log_.info(line);
-    if (first_) folder_->write_evaluation(number, evaluation.loss);
+    if (first_) folder_->write_evaluation(number, evaluation->loss);
   }
 
   /// Saves, unless the step was skipped. What a skipped step leaves is what it found: weights that may be dead, and must not displace
@@ -243,12 +266,31 @@ class Run {
     if (decision.evaluate) evaluate_now();
     if (decision.save) save(decision);
     if (!decision.signal || decision.stop) return true;
+    tell_stopped("");
+    return false;
+  }
+
+  /// What is left when the ranks have given up the step after the last.
+  void give_up_step() {
+    report_last();
+    ControlWord decision;
+    decision.signal = true;
+    save(decision);
+    tell_stopped("; step " + std::to_string(training_.progress.step + 1) +
+                 ", which would have taken long, is given up");
+  }
+
+  void tell_stopped(const std::string& more) {
     progress_.clear();
-    log_.warn("stopped on request after step " + std::to_string(training_.progress.step) +
+    const std::int64_t step = training_.progress.step;
+    if (step == 0) {
+      log_.warn("stopped on request in the first step; nothing to save");
+      return;
+    }
+    log_.warn("stopped on request after step " + std::to_string(step) + more +
               (skipped_in_a_row_ == 0
                    ? "; the checkpoint is saved, start again to go on"
                    : "; start again to go on from the checkpoint before the steps that were skipped"));
-    return false;
   }
 
   Job& job_;
@@ -285,7 +327,7 @@ int train(std::unique_ptr<Communicator> world, const TrainOptions& options, Sign
                         ", but the training ends with step " + std::to_string(config.training.steps));
     }
     if (!job.specification.trainable) throw ConfigError("model.head.type is none: there is nothing to train");
-    if (config.training.evaluate_every_steps > 0) job.data.validation->require_sequence(config.data.sequence_length);
+    if (config.training.evaluate_every_steps > 0) require_held_out(job, config.data.sequence_length);
   });
   return Run(job, options, signals)();
 }

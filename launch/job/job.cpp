@@ -88,6 +88,9 @@ Job start_job(std::unique_ptr<Communicator> world, const JobOptions& options) {
   const std::int64_t sequence = sequence_ranks(configuration, world->size());
   auto mesh = make_process_mesh(std::move(world), sequence);
   const Threads threads = set_threads(*mesh.world, configuration.parallel.threads);
+  if (configuration.parallel.share_gpu && choice.device.is_cpu()) {
+    warnings.emplace_back("parallel.share_gpu is passed over: the job computes on the CPU");
+  }
   if (threads.warning) warnings.push_back(*threads.warning);
   auto data = options.reads_data ? open_everywhere(*mesh.world, configuration, model.fields) : Data{};
   warnings.insert(warnings.end(), data.warnings.begin(), data.warnings.end());

@@ -84,13 +84,9 @@ void SignalWatch::collect_wishes() {
 void SignalWatch::wish(int signal) {
   if (signal == SIGINT && interrupts_ > 1) end_by(signal);
   if (signal == SIGINT) {
-    say("\nlongnet: stopping after the next step, with a checkpoint; interrupt again to stop at once\n");
+    say("\nlongnet: stopping, with a checkpoint; interrupt again to stop at once\n");
   }
   requested_ = true;
-}
-
-bool SignalWatch::requested() {
-  return requested_.exchange(false);
 }
 
 }  // namespace longnet

@@ -30,8 +30,8 @@ class SignalWatch {
   /// Signals are a wish that the training loop reads between steps.
   void collect_wishes();
 
-  /// Whether there was a wish since the last call.
-  bool requested();
+  /// Whether there was a wish.
+  bool requested() const { return requested_; }
 
  private:
   void watch();

@@ -13,10 +13,12 @@ bool Saver::due() const {
 }
 
 void Saver::save(bool last) {
+  if (training_.progress.step == saved_step_) return;
   require_equal_replicas(training_);  // every rank writes a part
   try {
     save_training(training_, log_);
     failed_ = false;
+    note_saved();
   } catch (const AgreedError& error) {
     const bool of_files = error.exit_code() == CheckpointError("").exit_code();
     const bool stops = training_.job.configuration.checkpoint.on_failure == CheckpointConfig::OnFailure::Stop;

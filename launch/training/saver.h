@@ -17,7 +17,10 @@ class Saver {
   /// Whether the clock wants a save: checkpoint.every_minutes after the last, or a minute after one that failed.
   bool due() const;
 
-  /// Saves between two steps. `last`: the program ends after it, so that a failure is one of the training. Collective;
+  /// The training is now as a checkpoint has it, or where it began.
+  void note_saved() { saved_step_ = training_.progress.step; }
+
+  /// Saves between two steps, unless that is done. `last`: the program ends after it, so that a failure is one of the training. Collective;
   /// throws AgreedError.
   void save(bool last);
 
@@ -29,6 +32,7 @@ class Saver {
   const Training& training_;
   const Log& log_;
   Clock::time_point last_ = Clock::now();
+  std::int64_t saved_step_ = -1;
   bool failed_ = false;  ///< the last one
   std::int64_t failures_ = 0;
 };

@@ -55,6 +55,12 @@ std::int64_t tokens_of_step(const Job& job, std::int64_t samples) {
   return tokens;
 }
 
+using Clock = std::chrono::steady_clock;
+
+double seconds_since(Clock::time_point begin) {
+  return std::chrono::duration<double>(Clock::now() - begin).count();
+}
+
 /// Adds the gradients of a micro-batch to the parameters', and its loss and labels to `totals`.
 void add_micro_batch(Job& job, const Batch& batch, const Pass& pass, const at::Tensor& totals) {
   LossSum loss;
@@ -66,6 +72,21 @@ void add_micro_batch(Job& job, const Batch& batch, const Pass& pass, const at::T
   loss.sum.backward();
   totals[0].add_(loss.sum.detach());
   totals[1].add_(loss.count);
+}
+
+/// Adds the gradients of all micro-batches of this rank's row; false when the ranks have given it up.
+bool add_micro_batches(Training& training, const Pass& pass, const at::Tensor& totals, const StopWish& stop) {
+  Job& job = training.job;
+  const auto begin = Clock::now();
+  const std::int64_t count = micro_batches(job);
+  for (std::int64_t micro_batch = 0; micro_batch < count; ++micro_batch) {
+    if (stop && micro_batch > 0) {
+      const double each = seconds_since(begin) / static_cast<double>(micro_batch);
+      if (all_stop(*job.mesh.world, stop, each * static_cast<double>(count - micro_batch))) return false;
+    }
+    add_micro_batch(job, read_micro_batch(job, training.progress.samples, micro_batch), pass, totals);
+  }
+  return true;
 }
 
 /// The numbers on their way to the host, which does not wait for them here.
@@ -81,10 +102,10 @@ at::Tensor on_the_way_to_host(const at::Tensor& numbers) {
 /// When a step began and ended, by the clock of whatever carries it out.
 class StepClock {
  public:
-  explicit StepClock(c10::Device device) : device_(device), host_begin_(std::chrono::steady_clock::now()) {
+  explicit StepClock(c10::Device device) : device_(device), host_begin_(Clock::now()) {
     if (!device_.is_cpu()) record(begin_);
   }
-  void stop() { device_.is_cpu() ? void(host_end_ = std::chrono::steady_clock::now()) : record(end_); }
+  void stop() { device_.is_cpu() ? void(host_end_ = Clock::now()) : record(end_); }
 
   /// Waits for the end.
   double seconds() {
@@ -100,7 +121,7 @@ class StepClock {
   }
 
   c10::Device device_;
-  std::chrono::steady_clock::time_point host_begin_, host_end_;
+  Clock::time_point host_begin_, host_end_;
   std::optional<c10::Event> begin_, end_;
 };
 
@@ -112,6 +133,10 @@ StepResult StartedStep::result() const {
 }
 
 StartedStep training_step(Training& training) {
+  return *training_step(training, {});
+}
+
+std::optional<StartedStep> training_step(Training& training, const StopWish& stop) {
   Job& job = training.job;
   const Configuration& config = job.configuration;
   ParameterSet& parameters = job.model->parameters();
@@ -126,9 +151,7 @@ StartedStep training_step(Training& training) {
   const std::int64_t received_before = job.parallel->received_bytes();
   auto totals = at::zeros({3}, at::TensorOptions(job.device).dtype(at::kDouble));  // loss, labels, exchanged bytes
   gradients.zero_();
-  for (std::int64_t micro_batch = 0; micro_batch < micro_batches(job); ++micro_batch) {
-    add_micro_batch(job, read_micro_batch(job, training.progress.samples, micro_batch), pass, totals);
-  }
+  if (!add_micro_batches(training, pass, totals, stop)) return {};
   totals[2].fill_(static_cast<double>(job.parallel->received_bytes() - received_before));
 
   const TraceRange trace("optimizer");

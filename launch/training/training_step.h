@@ -4,10 +4,12 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 
 #include "core/training/optimizer.h"
 #include "distributed/sharded_checkpoint.h"
 #include "launch/job/job.h"
+#include "launch/training/stop_wish.h"
 
 namespace longnet {
 
@@ -38,7 +40,7 @@ class StartedStep {
 
  private:
   friend class StepClock;
-  friend StartedStep training_step(Training& training);
+  friend std::optional<StartedStep> training_step(Training& training, const StopWish& stop);
 
   double learning_rate_ = 0;
   std::int64_t tokens_ = 0;
@@ -49,5 +51,8 @@ class StartedStep {
 /// One step: forward and backward over this rank's part of the batch, sum over ranks, update. Collective. On a GPU the
 /// host only gives the orders: whether to skip the update and how much to clip is decided where the numbers are.
 StartedStep training_step(Training& training);
+
+/// The same; but where a rank wishes to stop between two micro-batches, all give the step up: there is none, and nothing has changed.
+std::optional<StartedStep> training_step(Training& training, const StopWish& stop);
 
 }  // namespace longnet

@@ -16,11 +16,13 @@
 /// What the project's CUDA sources need of CUDA and of LibTorch's CUDA headers, for a machine without either: each thread of a block
 /// is a thread, blocks run one after another. docs/decisions.md says what that cannot show.
 
+// NOLINTBEGIN(bugprone-reserved-identifier): CUDA's names
 #define __global__
 #define __device__
 #define __host__
 #define __shared__ static  // one block at a time
 #define __launch_bounds__(...)
+// NOLINTEND(bugprone-reserved-identifier)
 
 struct dim3 {
   unsigned x, y, z;
@@ -109,6 +111,7 @@ struct DeviceProperties {
 #define blockDim (::emulation::place.block_size)
 #define gridDim (::emulation::place.grid_size)
 
+// NOLINTBEGIN(bugprone-reserved-identifier): CUDA's names
 inline void __syncthreads() {
   emulation::place.of->barrier.arrive_and_wait();
 }
@@ -122,6 +125,7 @@ template <typename T>
 T __shfl_sync(unsigned, T value, int lane, int width = emulation::warp_size) {
   return emulation::of_lane(value, emulation::place.lane() / width * width + lane % width);
 }
+// NOLINTEND(bugprone-reserved-identifier)
 
 using std::min;
 inline float rsqrt(float x) {

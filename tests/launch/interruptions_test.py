@@ -122,10 +122,10 @@ class Interruptions(SmallTraining):
                 shutil.rmtree(self.folder / "run")
 
     def test_a_second_interrupt_ends_at_once(self):
-        # A step that takes minutes, so that the first interrupt alone would not end it.
-        slow = settings("training.steps=9", "data.sequence_length=32768", "model.width=256", "model.layers=8", "data.validation_fraction=0",
-                        "training.batch_size=64", "model.feed_forward=1024")
-        (self.folder / "text").write_text("a line of text\n" * 4000)
+        # A micro-batch that takes a minute, so that the first interrupt alone would not end it.
+        slow = settings("training.steps=9", "data.sequence_length=65536", "model.width=256", "model.layers=8", "data.validation_fraction=0",
+                        "training.batch_size=1", "training.recompute=true", "model.feed_forward=1024")
+        (self.folder / "text").write_text("a line of text\n" * 5000)
         process = subprocess.Popen([LONGNET, "train", str(self.config), *slow], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         time.sleep(4)
         process.send_signal(signal.SIGINT)
@@ -150,6 +150,49 @@ class Interruptions(SmallTraining):
         process.send_signal(signal.SIGTERM)
         self.assertEqual(process.wait(timeout=60), 75)
         self.assertEqual(len(self.metrics()), done + 1)
+
+    def test_a_long_step_is_given_up(self):
+        slow = settings("data.sequence_length=4096", "model.width=128", "data.validation_fraction=0", "training.steps=9")
+        (self.folder / "text").write_text("a line of text\n" * 4000)
+
+        def stopped(ready):
+            """The output of a training on two ranks, one of which gets a signal when the output holds `ready`; and how long its end took."""
+            process = subprocess.Popen(self.command(2, "train", self.config, *slow, "--set", "training.batch_size=1000"),
+                                       stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+            output = ""
+            while ready not in output:
+                line = process.stdout.readline()
+                self.assertTrue(line, output)
+                output += line
+            time.sleep(1)
+            begin = time.time()
+            os.kill(self.ranks_of(process)[1], signal.SIGTERM)
+            output += process.communicate(timeout=60)[0]
+            self.assertLess(time.time() - begin, 15)
+            self.assertEqual(process.returncode, 75, output)
+            self.assert_nothing_runs()
+            return output
+
+        self.assertIn("stopped on request in the first step; nothing to save", stopped(ready="run folder"))
+        self.run_program(2, "train", self.config, *slow, "--set", "training.steps=1")
+        output = stopped(ready="resumed from")
+        self.assertIn("stopped on request after step 1; step 2, which would have taken long, is given up; the checkpoint is saved", output)
+        self.assertEqual([line["step"] for line in self.metrics()], [1])
+        self.run_program(2, "train", self.config, *slow, "--set", "training.steps=2")
+        self.assertEqual([line["step"] for line in self.metrics()], [1, 2])
+
+    def test_an_evaluation_is_given_up(self):
+        (self.folder / "text").write_text("a line of text\n" * 20000)
+        process = subprocess.Popen(self.command(2, "train", self.config, *settings("training.evaluate_every_steps=3", "data.validation_fraction=0.9",
+                                                                                 "training.evaluation_sequences=1000000", "checkpoint.every_steps=0", "training.steps=9")),
+                                   stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        self.wait_for_steps(process)
+        os.kill(self.ranks_of(process)[1], signal.SIGTERM)
+        output, _ = process.communicate(timeout=60)
+        self.assertEqual(process.returncode, 75, output)
+        self.assertIn("the evaluation after step 3 is given up", output)
+        self.assertNotIn("validation loss", output)
+        self.assertTrue((self.folder / "run/checkpoints" / f"step-{len(self.metrics()):08d}/manifest.json").exists())
 
     def test_time_makes_checkpoints(self):
         self.train(2, "training.steps=400", "checkpoint.every_steps=0", "checkpoint.every_minutes=0.005", "checkpoint.keep=100")

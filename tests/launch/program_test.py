@@ -210,7 +210,11 @@ class Program(SmallTraining):
         self.config.write_text(CONFIG.format(folder=self.folder))
         self.expect_config_error(2, "whole number", "training.steps=many")
         self.expect_config_error(2, "whole number", "training.steps=+-5")
-        self.expect_config_error(2, "2 segments but 1 rates", "model.attention.rates=[1]")
+        line = self.expect_config_error(2, "2 segments but 1 rates", "model.attention.rates=[1]")
+        self.assertIn(f"{self.config}:9:14 with --set model.attention.rates: ", line)
+        for key, value, bound in (("training.steps", 10**20, "at most 1000000000000"), ("training.seed", 10**20, "64 bits"), ("training.steps", -10**20, "at least 1"),
+                                  ("optimizer.epsilon", "1e-50", "at least 1.2e-38"), ("optimizer.learning_rate", "1e300", "at most 3.4e+38")):
+            self.expect_config_error(2, bound, f"{key}={value}")
         self.expect_config_error(2, "segments is 0: it must be at least 1", "model.attention.segments=[0, 64]")
         self.expect_config_error(2, "rates is 0: it must be at least 1", "model.attention.rates=[0, 2]")
         for key, value in (("model.layers", 10**9), ("model.width", 10**11), ("model.vocabulary", 2**40), ("training.batch_size", 2**63 - 1),
@@ -237,6 +241,8 @@ class Program(SmallTraining):
         (self.folder / "empty").write_text("")
         self.expect_config_error(3, "the file is empty", f"data.train=[{self.folder}/empty]")
         self.expect_config_error(3, "too few for one sequence", "data.sequence_length=1000000")
+        self.expect_config_error(2, "nothing is held out", "data.validation_fraction=0", "training.evaluate_every_steps=1")
+        self.expect_config_error(3, "data.validation_fraction, 0.001, says", "data.validation_fraction=0.001", "training.evaluate_every_steps=1")
         self.expect_error(3, "but model.vocabulary is 100", 1, "train", self.config, "--set", "model.vocabulary=100")
 
     def test_foreign_files_are_no_tokens(self):
