@@ -13,4 +13,10 @@ struct Range {
   bool operator==(const Range&) const = default;
 };
 
+/// Part number `part` of 0 <= i < `total` in `parts` parts, whose sizes differ by one at most.
+inline Range equal_part(std::int64_t total, std::int64_t part, std::int64_t parts) {
+  const auto begin = [&](std::int64_t of) { return total / parts * of + total % parts * of / parts; };
+  return {begin(part), begin(part + 1)};
+}
+
 }  // namespace longnet

@@ -17,6 +17,7 @@
 #include "core/range.h"
 #include "distributed/agreement.h"
 #include "distributed/checkpoint_folder.h"
+#include "distributed/flat_parts.h"
 
 namespace longnet {
 namespace {
@@ -42,17 +43,30 @@ struct StoredRange {
   }
 };
 
-/// What rank `rank` of `ranks` stores of a flat tensor: one of equal parts, cut at the parameters' borders.
+std::int64_t count_of(const std::vector<Parameter>& parameters) {
+  std::int64_t count = 0;
+  for (const Parameter& parameter : parameters) count += parameter.value.numel();
+  return count;
+}
+
+Range intersection(Range a, Range b) {
+  const std::int64_t begin = std::max(a.begin, b.begin);
+  return {begin, std::max(begin, std::min(a.end, b.end))};
+}
+
+/// `flat` without what lies outside `range`; it begins with the element `begin`.
+at::Tensor cut(const at::Tensor& flat, Range range, std::int64_t begin) {
+  return flat.slice(0, range.begin - begin, range.end - begin);
+}
+
+/// What rank `rank` of `ranks` stores of a flat tensor: its part, cut at the parameters' borders.
 std::vector<StoredRange> stored_ranges(const std::vector<Parameter>& parameters, int rank, int ranks) {
-  std::int64_t total = 0;
-  for (const Parameter& parameter : parameters) total += parameter.value.numel();
-  const Range own{total / ranks * rank + total % ranks * rank / ranks,
-                  total / ranks * (rank + 1) + total % ranks * (rank + 1) / ranks};
+  const Range own = equal_part(count_of(parameters), rank, ranks);
   std::vector<StoredRange> result;
   std::int64_t begin = 0;
   for (const Parameter& parameter : parameters) {
     const std::int64_t end = begin + parameter.value.numel();
-    const Range in_flat{std::max(begin, own.begin), std::min(end, own.end)};
+    const Range in_flat = intersection({begin, end}, own);
     if (in_flat.size() > 0) result.push_back({&parameter, {in_flat.begin - begin, in_flat.end - begin}, in_flat});
     begin = end;
   }
@@ -62,9 +76,11 @@ std::vector<StoredRange> stored_ranges(const std::vector<Parameter>& parameters,
 FileDigest write_shard(const fs::path& path, const std::vector<Parameter>& parameters,
                        const std::vector<FlatState>& states, int rank, int ranks) {
   std::vector<NamedTensor> tensors;
+  const Range own = equal_part(count_of(parameters), rank, ranks);
   for (const FlatState& state : states) {
+    const std::int64_t begin = state.held == FlatState::Held::Whole ? 0 : own.begin;
     for (const StoredRange& range : stored_ranges(parameters, rank, ranks)) {
-      auto part = state.flat.slice(0, range.in_flat.begin, range.in_flat.end).to(at::kCPU);
+      auto part = cut(state.flat, range.in_flat, begin).to(at::kCPU);
       if (range.whole()) part = part.view(range.parameter->value.sizes());
       tensors.emplace_back(range.key(state.prefix), part);
     }
@@ -122,9 +138,12 @@ void write_manifest(const fs::path& partial, Manifest manifest, const std::vecto
 }
 
 /// A disk that is nearly full is better left so: metrics need room, too.
-void require_room(const fs::path& folder, const std::vector<FlatState>& states) {
+void require_room(const fs::path& folder, const std::vector<Parameter>& parameters,
+                  const std::vector<FlatState>& states) {
   std::uintmax_t bytes = 0;
-  for (const FlatState& state : states) bytes += state.flat.nbytes();
+  for (const FlatState& state : states) {
+    bytes += static_cast<std::uintmax_t>(count_of(parameters)) * state.flat.element_size();
+  }
   const std::uintmax_t available = fs::space(folder).available;
   if (available >= bytes) return;
   throw CheckpointError(folder.parent_path().string() + ": a checkpoint takes " + std::to_string(bytes) +
@@ -198,68 +217,103 @@ void require_fitting(const fs::path& checkpoint, const Manifest& manifest, const
   }
 }
 
-/// A range of a flat tensor, and the rank that reads it.
+/// A range of a flat tensor that a file holds.
 struct Piece {
-  at::Tensor flat;
   Range range;
-  int reader;
   const StoredPart* part;
   at::ScalarType dtype;
 };
 
-/// All parts of the states, in the order of the flat tensors.
-std::vector<Piece> pieces_of(const Manifest& manifest, const Readers& readers, const std::vector<Parameter>& parameters,
-                             const std::vector<FlatState>& states) {
+/// Neighbouring pieces of a state that one rank reads.
+struct Run {
+  const FlatState* state;
+  int reader;
+  Range range;
   std::vector<Piece> pieces;
+  at::Tensor values;  ///< of the range, on its reader and wherever the whole state is held
+};
+
+/// All parts of the states, in the order of the flat tensors.
+std::vector<Run> runs_of(const Manifest& manifest, const Readers& readers, const std::vector<Parameter>& parameters,
+                         const std::vector<FlatState>& states) {
+  std::vector<Run> runs;
   for (const FlatState& state : states) {
     std::int64_t begin = 0;
     for (const Parameter& parameter : parameters) {
       const StoredTensor& tensor = manifest.tensors.at(state.prefix + parameter.name);
       for (const StoredPart& part : tensor.parts) {
         const Range range{begin + part.range.begin, begin + part.range.end};
-        pieces.push_back({state.flat, range, readers.of(part.file), &part, tensor.dtype});
+        const int reader = readers.of(part.file);
+        const bool goes_on = !runs.empty() && runs.back().state == &state && runs.back().reader == reader;
+        if (!goes_on) runs.push_back({&state, reader, {range.begin, range.begin}, {}, {}});
+        runs.back().range.end = range.end;  // the manifest's parts tile each tensor
+        runs.back().pieces.push_back({range, &part, tensor.dtype});
       }
       begin += parameter.value.numel();
     }
   }
-  return pieces;
+  return runs;
 }
 
-/// Fills the pieces that this rank reads.
-void read_pieces(const fs::path& checkpoint, const std::vector<Piece>& pieces, int rank) {
-  std::map<std::string, SafetensorsFile> files;
-  for (const Piece& piece : pieces) {
-    if (piece.reader != rank) continue;
-    const fs::path path = checkpoint / piece.part->file;
-    const SafetensorsFile& file = files.try_emplace(piece.part->file, path).first->second;
-    const auto values = file.read(piece.part->key).flatten();
-    if (values.numel() != piece.range.size() || values.scalar_type() != piece.dtype) {
-      throw CheckpointError(path.string() + ": " + piece.part->key + " is not what the manifest says");
+/// Finds memory for what this rank reads and gets: that of the state, but for what it reads for others.
+void find_memory(std::vector<Run>& runs, Range own, int rank) {
+  for (Run& run : runs) {
+    const at::Tensor& flat = run.state->flat;
+    if (run.state->held == FlatState::Held::Whole) {
+      run.values = cut(flat, run.range, 0);
+    } else if (run.reader == rank) {
+      const bool all_mine = intersection(run.range, own) == run.range;
+      run.values = all_mine ? cut(flat, run.range, own.begin) : at::empty({run.range.size()}, flat.options());
     }
-    piece.flat.slice(0, piece.range.begin, piece.range.end).copy_(values);
   }
 }
 
-/// Sends every piece from the rank that has read it to all. Neighbours of one reader go together.
-void share_pieces(Communicator& world, const std::vector<Piece>& pieces) {
-  std::vector<std::unique_ptr<Work>> sends;
-  for (std::size_t first = 0, next = 0; first < pieces.size(); first = next) {
-    Range range = pieces[first].range;
-    for (next = first + 1; next < pieces.size(); ++next) {
-      const Piece& neighbour = pieces[next];
-      const bool same = neighbour.flat.is_same(pieces[first].flat) && neighbour.reader == pieces[first].reader;
-      if (!same || neighbour.range.begin != range.end) break;
-      range.end = neighbour.range.end;
+/// Fills the runs that this rank reads.
+void read_runs(const fs::path& checkpoint, const std::vector<Run>& runs, int rank) {
+  std::map<std::string, SafetensorsFile> files;
+  for (const Run& run : runs) {
+    if (run.reader != rank) continue;
+    for (const Piece& piece : run.pieces) {
+      const fs::path path = checkpoint / piece.part->file;
+      const SafetensorsFile& file = files.try_emplace(piece.part->file, path).first->second;
+      const auto values = file.read(piece.part->key).flatten();
+      if (values.numel() != piece.range.size() || values.scalar_type() != piece.dtype) {
+        throw CheckpointError(path.string() + ": " + piece.part->key + " is not what the manifest says");
+      }
+      cut(run.values, piece.range, run.range.begin).copy_(values);
     }
-    sends.push_back(world.broadcast(pieces[first].flat.slice(0, range.begin, range.end), pieces[first].reader));
+  }
+}
+
+/// Sends what a rank has read for others to whose parts it belongs to.
+std::unique_ptr<Work> share_by_parts(Communicator& world, const Run& run, std::int64_t count) {
+  std::vector<Message> sends, receives;
+  for (int rank = 0; rank < world.size(); ++rank) {
+    const Range part = equal_part(count, rank, world.size()), theirs = intersection(run.range, part);
+    if (theirs.size() == 0) continue;
+    const bool mine = rank == world.rank(), read_here = run.reader == world.rank();
+    if (mine && read_here) cut(run.state->flat, theirs, part.begin).copy_(cut(run.values, theirs, run.range.begin));
+    if (mine && !read_here) receives.push_back({run.reader, cut(run.state->flat, theirs, part.begin)});
+    if (!mine && read_here) sends.push_back({rank, cut(run.values, theirs, run.range.begin)});
+  }
+  return world.exchange(std::move(sends), std::move(receives));
+}
+
+/// Sends every run from the rank that has read it to those that hold it.
+void share_runs(Communicator& world, const std::vector<Run>& runs, std::int64_t count) {
+  std::vector<std::unique_ptr<Work>> sends;
+  for (const Run& run : runs) {
+    const bool whole = run.state->held == FlatState::Held::Whole;
+    sends.push_back(whole ? world.broadcast(run.values, run.reader) : share_by_parts(world, run, count));
   }
   for (const auto& send : sends) send->wait();
 }
 
-/// What this rank has read.
+/// Of what all ranks hold.
 std::string digest_of(const std::vector<FlatState>& states) {
   std::string digests;
   for (const FlatState& state : states) {
+    if (state.held != FlatState::Held::Whole) continue;
     const auto flat = state.flat.to(at::kCPU).contiguous();
     digests +=
         longnet::digest_of(std::span(static_cast<const std::byte*>(flat.const_data_ptr()), flat.nbytes())).xxh3_128;
@@ -267,7 +321,7 @@ std::string digest_of(const std::vector<FlatState>& states) {
   return digests;
 }
 
-/// Throws unless all ranks have read the same.
+/// Throws unless all ranks have got the same.
 void compare_states(Communicator& world, const fs::path& checkpoint, const std::vector<FlatState>& states) {
   const auto digests = gather_text(world, digest_of(states));
   const auto other =
@@ -290,7 +344,7 @@ Publication save_checkpoint(Communicator& world, const fs::path& folder, const T
     agree_on_files(world, [&] {
       if (!first) return;
       fs::create_directories(partial);
-      require_room(partial, states);
+      require_room(partial, parameters, states);
     });
     const auto digests = write_shards(world, partial, parameters, states);
     agree_on_files(world, [&] {
@@ -319,9 +373,11 @@ TrainingProgress load_checkpoint(Communicator& world, const fs::path& path, cons
     require_fitting(path, manifest, parameters, states, unwanted);
     verify_files(path, manifest, readers, world.rank());
   });
-  const auto pieces = pieces_of(manifest, readers, parameters, states);
-  agree_on_files(world, [&] { read_pieces(path, pieces, world.rank()); });
-  share_pieces(world, pieces);
+  auto runs = runs_of(manifest, readers, parameters, states);
+  const std::int64_t count = count_of(parameters);
+  find_memory(runs, own_part(world, count), world.rank());
+  agree_on_files(world, [&] { read_runs(path, runs, world.rank()); });
+  share_runs(world, runs, count);
   compare_states(world, path, states);
   return manifest.progress;
 }

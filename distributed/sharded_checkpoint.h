@@ -16,11 +16,13 @@
 /// that any number of ranks can read.
 namespace longnet {
 
-/// A flat tensor with the layout of ParameterSet::values(), the same on every rank; its parts are stored as `prefix` +
-/// the parameter's name.
+/// A flat tensor with the layout of ParameterSet::values(), stored by parameters as `prefix` + the parameter's name.
 struct FlatState {
+  enum class Held { Whole, OwnPart };  ///< what each rank has of it: everything, or its part alone (own_part)
+
   std::string prefix;
   at::Tensor flat;
+  Held held = Held::Whole;
 };
 
 /// Writes `folder`/step-NNNNNNNN, then removes those before it that `retention` does not keep. Rank r stores the r-th of

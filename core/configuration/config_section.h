@@ -144,16 +144,17 @@ class ConfigWriter {
  public:
   template <typename T, typename... Limits>
   void operator()(const char* key, const T& value, Limits...) {
-    if constexpr (ConfigEnum<T>) {
-      json[key] = config_name(value);
-    } else if constexpr (std::same_as<T, std::optional<std::int64_t>>) {
-      json[key] = value ? nlohmann::ordered_json(*value) : nlohmann::ordered_json("auto");
-    } else {
-      json[key] = value;
-    }
+    json[key] = written(value);
   }
 
   nlohmann::ordered_json json = nlohmann::ordered_json::object();
+
+ private:
+  static nlohmann::ordered_json written(const auto& value) { return value; }
+  static nlohmann::ordered_json written(const ConfigEnum auto& value) { return config_name(value); }
+  static nlohmann::ordered_json written(const std::optional<std::int64_t>& value) {
+    return value ? nlohmann::ordered_json(*value) : nlohmann::ordered_json("auto");
+  }
 };
 
 }  // namespace longnet

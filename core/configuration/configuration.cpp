@@ -75,6 +75,7 @@ void describe(Fields& field, ParallelConfig& parallel) {
   field("threads", parallel.threads, between(1, limits::ranks));
   field("transport", parallel.transport);
   field("device", parallel.device);
+  field("shard_optimizer", parallel.shard_optimizer);
   field("share_gpu", parallel.share_gpu);
   field("timeout_seconds", parallel.timeout_seconds, between(1, limits::seconds));
 }

@@ -44,7 +44,8 @@ struct ParallelConfig {
   std::optional<std::int64_t> threads;   ///< of each rank; automatic: its share of the cores that it may use
   enum class Transport { Automatic, Aligned, Unaligned } transport = Transport::Automatic;
   enum class Device { Automatic, Cpu, Cuda } device = Device::Automatic;  ///< automatic: a GPU where there is one
-  bool share_gpu = false;              ///< let several ranks use one GPU; their tensors then travel through the host
+  bool shard_optimizer = true;  ///< each rank keeps, and updates by, a part of the optimizer's state (ZeRO stage 1)
+  bool share_gpu = false;       ///< let several ranks use one GPU; their tensors then travel through the host
   std::int64_t timeout_seconds = 600;  ///< of an operation between ranks
 };
 

@@ -2,24 +2,30 @@
 
 #include <ATen/ATen.h>
 
+#include <algorithm>
+
 namespace longnet {
 
-AdamW::AdamW(ParameterSet& parameters, const AdamWSettings& settings)
+AdamW::AdamW(ParameterSet& parameters, const std::vector<Range>& parts, const AdamWSettings& settings)
     : settings_(settings),
-      average_(at::zeros_like(parameters.values())),
-      square_average_(at::zeros_like(parameters.values())),
+      average_(at::zeros({parts.back().end - parts.front().begin}, parameters.options())),
+      square_average_(at::zeros({parts.back().end - parts.front().begin}, parameters.options())),
       updates_(at::zeros({}, parameters.options().dtype(at::kFloat))) {
   groups_[0].weight_decay = settings.weight_decay;
-  std::int64_t begin = 0;
-  for (const Parameter& parameter : parameters.list()) {
-    Group& group = groups_[parameter.decays ? 0 : 1];
-    const std::int64_t end = begin + parameter.value.numel();
-    const auto part = [&](const at::Tensor& flat) { return flat.slice(0, begin, end); };
-    group.values.push_back(part(parameters.values()));
-    group.gradients.push_back(part(parameters.gradients()));
-    group.averages.push_back(part(average_));
-    group.square_averages.push_back(part(square_average_));
-    begin = end;
+  const std::int64_t first = parts.front().begin;
+  for (const Range& part : parts) {
+    std::int64_t begin = 0;
+    for (const Parameter& parameter : parameters.list()) {
+      const std::int64_t end = begin + parameter.value.numel();
+      const Range own{std::max(begin, part.begin), std::min(end, part.end)};
+      begin = end;
+      if (own.size() <= 0) continue;
+      Group& group = groups_[parameter.decays ? 0 : 1];
+      group.values.push_back(parameters.values().slice(0, own.begin, own.end));
+      group.gradients.push_back(parameters.gradients().slice(0, own.begin, own.end));
+      group.averages.push_back(average_.slice(0, own.begin - first, own.end - first));
+      group.square_averages.push_back(square_average_.slice(0, own.begin - first, own.end - first));
+    }
   }
 }
 

@@ -8,6 +8,7 @@
 namespace longnet {
 
 at::Tensor global_norm(const at::Tensor& flat) {
+  if (flat.numel() == 0) return at::zeros({}, flat.options().dtype(at::kDouble));
   constexpr std::int64_t chunk = 1 << 20;  // bounds the float64 copy that the CPU makes
   std::vector<at::Tensor> chunks;
   for (std::int64_t begin = 0; begin < flat.numel(); begin += chunk) {

@@ -5,10 +5,12 @@
 
 namespace longnet {
 
-std::unique_ptr<Optimizer> make_optimizer(const OptimizerConfig& config, ParameterSet& parameters) {
+std::unique_ptr<Optimizer> make_optimizer(const OptimizerConfig& config, ParameterSet& parameters,
+                                          const std::vector<Range>& parts) {
   switch (config.type) {
     case OptimizerConfig::Type::AdamW:
-      return std::make_unique<AdamW>(parameters, AdamWSettings{config.betas, config.epsilon, config.weight_decay});
+      return std::make_unique<AdamW>(parameters, parts,
+                                     AdamWSettings{config.betas, config.epsilon, config.weight_decay});
   }
   throw Error("an optimizer of no known type");
 }

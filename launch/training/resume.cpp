@@ -5,6 +5,7 @@
 #include "core/error.h"
 #include "distributed/agreement.h"
 #include "distributed/checkpoint_folder.h"
+#include "distributed/flat_parts.h"
 #include "distributed/replica_check.h"
 #include "distributed/sharded_checkpoint.h"
 #include "launch/job/version.h"
@@ -20,8 +21,12 @@ constexpr const char* optimizer_prefix = "optimizer.";
 
 /// What a checkpoint of a training run holds.
 std::vector<FlatState> states_of(const Training& training) {
+  using Held = FlatState::Held;
   std::vector<FlatState> states{{"", training.job.model->parameters().values()}};
-  for (const auto& [name, flat] : training.optimizer->states()) states.push_back({optimizer_prefix + name + ".", flat});
+  const Held held = training.job.configuration.parallel.shard_optimizer ? Held::OwnPart : Held::Whole;
+  for (const auto& [name, flat] : training.optimizer->states()) {
+    states.push_back({optimizer_prefix + name + ".", flat, held});
+  }
   return states;
 }
 
@@ -127,7 +132,11 @@ MetricsBefore enter_branch(const Training& training, const fs::path& checkpoint,
 }  // namespace
 
 Training begin_training(Job& job) {
-  return {job, make_optimizer(job.configuration.optimizer, job.model->parameters()), {}};
+  ParameterSet& parameters = job.model->parameters();
+  const auto parts = job.configuration.parallel.shard_optimizer
+                         ? std::vector{own_part(*job.mesh.world, parameters.count())}
+                         : all_parts(*job.mesh.world, parameters.count());
+  return {job, make_optimizer(job.configuration.optimizer, parameters, parts), {}};
 }
 
 void save_training(const Training& training, const Log& log) {
@@ -138,7 +147,9 @@ void save_training(const Training& training, const Log& log) {
 
 void require_equal_replicas(const Training& training) {
   std::vector<at::Tensor> tensors;
-  for (const FlatState& state : states_of(training)) tensors.push_back(state.flat);
+  for (const FlatState& state : states_of(training)) {
+    if (state.held == FlatState::Held::Whole) tensors.push_back(state.flat);
+  }
   require_equal_replicas(*training.job.mesh.world, tensors);
 }
 

@@ -16,7 +16,7 @@ Training begin_training(Job& job);
 /// Saves a training between two steps, in its run folder. Collective; throws AgreedError.
 void save_training(const Training& training, const Log& log);
 
-/// Throws AgreedError unless all ranks hold the same weights and optimizer states. Collective.
+/// Throws AgreedError unless all ranks hold the same weights, and optimizer states where each has all. Collective.
 void require_equal_replicas(const Training& training);
 
 /// Continues it from a checkpoint, whatever that was configured with. Collective; throws AgreedError.

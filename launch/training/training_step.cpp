@@ -10,7 +10,7 @@
 #include "core/cuda/trace.h"
 #include "core/training/clipping.h"
 #include "core/training/schedule.h"
-#include "distributed/gradient_reduction.h"
+#include "distributed/flat_parts.h"
 #include "launch/training/batch_reader.h"
 
 namespace longnet {
@@ -149,24 +149,29 @@ std::optional<StartedStep> training_step(Training& training, const StopWish& sto
   started.clock_ = std::make_shared<StepClock>(job.device);
 
   const std::int64_t received_before = job.parallel->received_bytes();
-  auto totals = at::zeros({3}, at::TensorOptions(job.device).dtype(at::kDouble));  // loss, labels, exchanged bytes
+  auto totals = at::zeros({4}, at::TensorOptions(job.device).dtype(at::kDouble));  // loss, labels, bytes, squared norm
   gradients.zero_();
   if (!add_micro_batches(training, pass, totals, stop)) return {};
   totals[2].fill_(static_cast<double>(job.parallel->received_bytes() - received_before));
 
   const TraceRange trace("optimizer");
-  sum_in_buckets(world, gradients);
+  reduce_to_parts(world, gradients);
+  const Range own = own_part(world, gradients.numel());
+  const auto own_gradients = gradients.slice(0, own.begin, own.end);
+  totals[3].copy_(global_norm(own_gradients).square());
   world.all_reduce(totals, Reduction::Sum)->wait();
   totals[1].clamp_(1);  // where every label is ignored there is nothing to learn
-  const auto loss = totals[0] / totals[1], norm = global_norm(gradients) / totals[1];
+  const auto loss = totals[0] / totals[1], norm = totals[3].sqrt() / totals[1];
   const auto skips = (loss + norm).isfinite().logical_not().to(at::kDouble);
   // A sum's last bit depends on the number of threads, which may differ: ranks would clip differently, and drift apart.
   auto common = at::stack({norm.nan_to_num(), skips});
   world.all_reduce(common, Reduction::Maximum)->wait();
   const auto skip = common[1].to(at::kFloat).unsqueeze(0);
-  gradients.mul_(clip_factor(common[0], config.optimizer.clip_norm) / totals[1]);
+  own_gradients.mul_(clip_factor(common[0], config.optimizer.clip_norm) / totals[1]);
   started.learning_rate_ = learning_rate(config.optimizer, step, config.training.steps);
+  if (!config.parallel.shard_optimizer) gather_parts(world, gradients);
   training.optimizer->update(started.learning_rate_, skip);
+  if (config.parallel.shard_optimizer) gather_parts(world, parameters.values());
 
   started.numbers_ = on_the_way_to_host(at::stack({loss, norm, totals[2], skip[0].to(at::kDouble)}));
   started.clock_->stop();

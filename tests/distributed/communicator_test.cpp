@@ -7,7 +7,7 @@
 
 #include "core/error.h"
 #include "distributed/agreement.h"
-#include "distributed/gradient_reduction.h"
+#include "distributed/flat_parts.h"
 #include "distributed/process_mesh.h"
 #include "distributed/replica_check.h"
 #include "tests/device.h"
@@ -132,12 +132,33 @@ TEST_F(CommunicatorTest, StartsOperationsTogether) {
   EXPECT_TRUE(got.equal(values(10, (rank + size - 1) % size, at::kFloat)));
 }
 
-TEST_F(CommunicatorTest, SumsInBuckets) {
-  for (const std::int64_t bucket_bytes : {1, 8, 100, 1 << 20}) {
-    auto flat = at::arange(57, test::on(at::kDouble)) + rank;
-    sum_in_buckets(*world, flat, bucket_bytes);
-    EXPECT_TRUE(flat.equal(at::arange(57, test::on(at::kDouble)) * size + size * (size - 1) / 2));
+TEST_F(CommunicatorTest, ReducesToPartsAndGathersThem) {
+  for (const std::int64_t count : {0, 1, 2, 3, 57, 1000}) {
+    for (const std::int64_t bucket_bytes : {1, 8, 100, 1 << 20}) {
+      const auto mine = at::arange(count, test::on(at::kDouble)) + rank;
+      const auto sum = at::arange(count, test::on(at::kDouble)) * size + size * (size - 1) / 2;
+      const auto flat = mine.clone();
+      reduce_to_parts(*world, flat, bucket_bytes);
+      const Range own = own_part(*world, count);
+      for (std::int64_t i = 0; i < count; ++i) {
+        const bool owned = own.begin <= i && i < own.end;
+        EXPECT_EQ(flat[i].item<double>(), (owned ? sum : mine)[i].item<double>()) << i << " of " << count;
+      }
+      gather_parts(*world, flat, bucket_bytes);
+      EXPECT_TRUE(flat.equal(sum)) << count << " in buckets of " << bucket_bytes;
+    }
   }
+}
+
+TEST_F(CommunicatorTest, SumsPartsInRankOrder) {
+  // Of 1e16, 1, -1e16 and 1 the order decides: the sum of all from left to right.
+  const std::vector<double> values{1e16, 1, -1e16, 1};
+  double sum = 0;
+  for (int each = 0; each < size; ++each) sum += values[static_cast<std::size_t>(each) % 4];
+  const auto flat = at::full({11}, values[static_cast<std::size_t>(rank) % 4], test::on(at::kDouble));
+  reduce_to_parts(*world, flat, 24);
+  gather_parts(*world, flat, 24);
+  EXPECT_TRUE(flat.eq(sum).all().item<bool>());
 }
 
 TEST_F(CommunicatorTest, MovesMoreThanTwoGigabytes) {

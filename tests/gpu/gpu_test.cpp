@@ -254,7 +254,7 @@ TEST(AdamW, SkipsOnTheGpu) {
   ParameterSet parameters(test::on(at::kFloat), 1);
   parameters.add("matrix", {3, 2}, normal(1));
   parameters.flatten();
-  AdamW optimizer(parameters, {});
+  AdamW optimizer(parameters, {{0, parameters.count()}}, {});
   parameters.gradients().fill_(1);
   const auto before = parameters.values().clone();
   optimizer.update(0.1, at::ones({1}, test::on(at::kFloat)));

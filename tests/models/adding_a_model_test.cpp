@@ -5,7 +5,6 @@
 
 #include "core/configuration/config_section.h"
 #include "core/error.h"
-#include "distributed/gradient_reduction.h"
 #include "distributed/mpi/mpi_communicator.h"
 #include "models/model.h"
 #include "tests/device.h"
@@ -46,7 +45,7 @@ at::Tensor gradients_over(Communicator& world, double& loss) {
   auto sum = result.sum.detach().reshape({1});
   world.all_reduce(sum, Reduction::Sum)->wait();
   loss = sum.item<double>();
-  sum_in_buckets(world, model->parameters().gradients());
+  world.all_reduce(model->parameters().gradients(), Reduction::Sum)->wait();
   return model->parameters().gradients();
 }
 

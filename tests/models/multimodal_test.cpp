@@ -9,7 +9,6 @@
 
 #include "core/configuration/config_section.h"
 #include "core/error.h"
-#include "distributed/gradient_reduction.h"
 #include "distributed/mpi/mpi_communicator.h"
 #include "tests/temporary_folder.h"
 
@@ -66,7 +65,7 @@ class MultimodalTest : public testing::Test {
   void gradients(Model& model, const Batch& batch) const {
     model.parameters().gradients().zero_();
     model.loss(batch, {.dtype = at::kDouble}).sum.backward();
-    sum_in_buckets(*world, model.parameters().gradients());
+    world->all_reduce(model.parameters().gradients(), Reduction::Sum)->wait();
   }
 
   std::unique_ptr<Communicator> world = make_mpi_world();

@@ -11,7 +11,6 @@
 
 #include "core/error.h"
 #include "core/files/safetensors.h"
-#include "distributed/gradient_reduction.h"
 #include "distributed/mpi/mpi_communicator.h"
 #include "models/decoder.h"
 #include "models/encoder.h"
@@ -102,7 +101,7 @@ class Torchscale : public testing::Test {
 
   /// Sums the gradients of all ranks and compares them with the file's `kind`.
   void expect_gradients(ParameterSet& parameters, const SafetensorsFile& file, const std::string& kind) const {
-    sum_in_buckets(*world, parameters.gradients());
+    world->all_reduce(parameters.gradients(), Reduction::Sum)->wait();
     for (const Parameter& parameter : parameters.list()) {
       expect_close(parameter.value.grad(), file.read(kind + "." + parameter.name), kind + "." + parameter.name);
     }

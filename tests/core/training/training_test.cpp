@@ -4,6 +4,8 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <memory>
+#include <vector>
 
 #include "core/training/adamw.h"
 #include "core/training/clipping.h"
@@ -18,7 +20,7 @@ TEST(AdamW, FollowsItsFormulaAndDecaysMatricesOnly) {
   const auto bias = parameters.add("bias", {2}, normal(1));
   parameters.flatten();
   const AdamWSettings settings{{0.8, 0.95}, 1e-6, 0.1};
-  AdamW optimizer(parameters, settings);
+  AdamW optimizer(parameters, {{0, parameters.count()}}, settings);
 
   auto value = parameters.values().clone(), average = at::zeros_like(value), square = at::zeros_like(value);
   const auto decay = at::cat({at::full({6}, 0.1, at::kDouble), at::zeros({2}, at::kDouble)});
@@ -42,11 +44,44 @@ TEST(AdamW, FollowsItsFormulaAndDecaysMatricesOnly) {
   EXPECT_EQ(matrix.dim() + bias.dim(), 3);
 }
 
+/// An optimizer that is divided among ranks gives the same, to the last bit.
+TEST(AdamW, IsTheSameInParts) {
+  for (const auto type : {at::kDouble, at::kFloat}) {
+    ParameterSet whole(type, 1), divided(type, 1);
+    for (ParameterSet* parameters : {&whole, &divided}) {
+      parameters->add("matrix", {33, 7}, normal(1));
+      parameters->add("bias", {7}, normal(1));
+      parameters->add("other", {5, 11}, normal(1));
+      parameters->flatten();
+    }
+    const std::int64_t count = whole.count();
+    for (const std::int64_t parts : {1, 2, 3, 7, 300}) {
+      std::vector<Range> ranges;
+      std::vector<std::unique_ptr<AdamW>> each;
+      for (std::int64_t part = 0; part < parts; ++part) {
+        ranges.push_back(equal_part(count, part, parts));
+        each.push_back(std::make_unique<AdamW>(divided, std::vector{ranges.back()}, AdamWSettings{}));
+      }
+      AdamW one(whole, ranges, {});
+      for (int step = 0; step < 3; ++step) {
+        whole.gradients().copy_(at::randn({count}, type));
+        divided.gradients().copy_(whole.gradients());
+        one.update(0.01, at::zeros({1}));
+        for (const auto& optimizer : each) optimizer->update(0.01, at::zeros({1}));
+        EXPECT_TRUE(divided.values().equal(whole.values())) << parts << " parts of " << type;
+      }
+      std::vector<at::Tensor> averages;
+      for (const auto& optimizer : each) averages.push_back(optimizer->states()[0].second);
+      EXPECT_TRUE(at::cat(averages).equal(one.states()[0].second));
+    }
+  }
+}
+
 TEST(AdamW, ChangesNothingWhenToldToSkip) {
   ParameterSet parameters(at::kDouble, 1);
   parameters.add("matrix", {3, 2}, normal(1));
   parameters.flatten();
-  AdamW optimizer(parameters, {});
+  AdamW optimizer(parameters, {{0, parameters.count()}}, {});
   parameters.gradients().fill_(NAN);
   const auto before = parameters.values().clone();
   optimizer.update(0.1, at::ones({1}));
@@ -60,7 +95,7 @@ TEST(AdamW, GoesOnAfterSkippedStepsAsIfTheyHadNotBeen) {
     ParameterSet parameters(at::kDouble, 1);
     parameters.add("matrix", {3, 2}, normal(1));
     parameters.flatten();
-    AdamW optimizer(parameters, {});
+    AdamW optimizer(parameters, {{0, parameters.count()}}, {});
     at::manual_seed(4);
     for (int step = 0; step < 4; ++step) {
       if (with_skips) {
@@ -83,7 +118,7 @@ TEST(AdamW, DecaysMatricesButNoLearnedToken) {
   const auto token_before = token.detach().clone(), row_before = row.detach().clone();
   OptimizerConfig config;
   config.weight_decay = 0.1;
-  make_optimizer(config, parameters)->update(0.5, at::zeros({1}));  // gradients are 0
+  make_optimizer(config, parameters, {{0, parameters.count()}})->update(0.5, at::zeros({1}));  // gradients are 0
   EXPECT_TRUE(token.detach().equal(token_before));
   EXPECT_TRUE(at::allclose(row.detach(), row_before * 0.95));
 }
