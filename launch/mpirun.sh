@@ -9,6 +9,7 @@
 # --restarts N: a training that ends because a rank was killed, because communication failed (6), or with 75 though nobody asked
 # this script, starts again from its newest checkpoint, up to N times, after 1, 2, 4, ... 60 seconds.
 set -euo pipefail
+trap '' PIPE   # nobody reads the output any more: what runs goes on
 early=''   # a signal that comes before there is anything to stop
 for name in INT TERM HUP USR1; do trap "early=$name" $name; done
 
@@ -40,14 +41,15 @@ if ((ranks > $(nproc))); then export OMPI_MCA_mpi_yield_when_idle=1 OMP_WAIT_POL
 
 # Ranks speak through files in memory, which a job that is killed leaves behind: here they are this script's, which removes them at
 # its end, and those of scripts that were killed. Process numbers are compared within one container only.
+shared=''
 space=$(readlink /proc/self/ns/pid 2>/dev/null | tr -dc 0-9) || space=''
 if [[ $space && -w /dev/shm && ! ${OMPI_MCA_btl_vader_backing_directory:-} ]]; then
   for left in /dev/shm/longnet-mpi-"$space"-*; do
     if [[ -O $left ]] && ! kill -0 "${left##*-}" 2>/dev/null; then rm -rf "$left"; fi
   done
-  export OMPI_MCA_btl_vader_backing_directory=/dev/shm/longnet-mpi-$space-$$
-  mkdir -p -m 700 "$OMPI_MCA_btl_vader_backing_directory"
-  trap 'rm -rf "$OMPI_MCA_btl_vader_backing_directory"' EXIT
+  shared=/dev/shm/longnet-mpi-$space-$$
+  export OMPI_MCA_btl_vader_backing_directory=$shared
+  mkdir -p -m 700 "$shared"
 fi
 
 # Whether process $1 has the signal SIGUSR1 in its mask $2 (proc(5)).
@@ -96,10 +98,38 @@ if [[ ${1:-} == train ]]; then saves=1; else saves=''; fi
 followed=()
 if command -v setpriv >/dev/null; then followed=(setpriv --pdeathsig "$([[ $saves ]] && echo USR1 || echo TERM)"); fi
 
+# What mpirun writes into a pipe goes through a relay, which goes on when the reader has gone (a Ctrl-C that ends `| tee`, too):
+# mpirun alone ends its ranks then.
+relays=()
+relayed() {
+  trap '' INT TERM HUP USR1
+  exec tee -p /dev/null
+}
+exec {out}>&1 {err}>&2
+if [[ $saves && -p /dev/fd/1 ]]; then
+  exec {out}> >(relayed)
+  relays+=($!)
+fi
+if [[ $saves && -p /dev/fd/2 ]]; then
+  exec {err}> >(relayed >&2)
+  relays+=($!)
+fi
+# All lines are to have come when this script ends.
+drain() {
+  exec {out}>&- {err}>&-
+  for relay in "${relays[@]}"; do
+    for ((tenths = 0; tenths < 50; ++tenths)); do
+      if ! kill -0 "$relay" 2>/dev/null; then break; fi
+      sleep 0.1
+    done
+  done
+}
+trap 'drain; if [[ $shared ]]; then rm -rf "$shared"; fi' EXIT
+
 # Runs the command, and leaves its exit code in `code`.
 run() {
   set -m
-  "${followed[@]}" mpirun --quiet --bind-to none --oversubscribe -np "$ranks" "$program" "$@" <&0 &
+  "${followed[@]}" mpirun --quiet --bind-to none --oversubscribe -np "$ranks" "$program" "$@" <&0 >&"$out" 2>&"$err" &
   job=$!
   set +m
   for name in INT TERM HUP USR1; do trap "stop $name" $name; done

@@ -10,7 +10,7 @@ std::int64_t sample_token(const at::Tensor& logits, const SamplerSettings& setti
   const auto [sorted, order] =
       logits.to(at::TensorOptions().dtype(at::kDouble).device(at::kCPU)).sort(-1, /*descending=*/true);
   if (settings.temperature == 0) return order[0].item<std::int64_t>();
-  auto probability = (sorted / settings.temperature).softmax(-1);
+  auto probability = ((sorted - sorted[0]) / settings.temperature).softmax(-1);  // finite at any temperature
   const std::int64_t kept = settings.top_k > 0 ? std::min(settings.top_k, probability.size(0)) : probability.size(0);
   // A token stays while those before it have less than top_p together: the likeliest always does.
   const auto before = probability.cumsum(-1) - probability;

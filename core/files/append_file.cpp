@@ -1,6 +1,7 @@
 #include "core/files/append_file.h"
 
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -31,6 +32,12 @@ AppendFile::AppendFile(const std::filesystem::path& path)
 
 AppendFile::~AppendFile() {
   ::close(descriptor_);
+}
+
+bool AppendFile::is_in_place() const {
+  struct stat here = {}, there = {};
+  return ::fstat(descriptor_, &here) == 0 && ::stat(path_.c_str(), &there) == 0 && here.st_dev == there.st_dev &&
+         here.st_ino == there.st_ino;
 }
 
 void AppendFile::append(std::string_view record) {

@@ -18,6 +18,9 @@ class AppendFile {
   /// Throws FileError when the disk refuses; the file then ends where it did before.
   void append(std::string_view record);
 
+  /// Whether the path still leads to this file: it may have been removed, or moved.
+  bool is_in_place() const;
+
  private:
   std::filesystem::path path_;
   int descriptor_;

@@ -31,7 +31,7 @@ std::string hexadecimal(XXH128_hash_t hash) {
 
 HashingFile::HashingFile(const std::filesystem::path& path)
     : path_(path),
-      descriptor_(::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644)),
+      descriptor_(::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NONBLOCK, 0644)),
       hash_(XXH3_createState(), &XXH3_freeState) {
   if (descriptor_ < 0) fail(path_, "create");
   XXH3_128bits_reset(hash_.get());

@@ -8,9 +8,9 @@
 
 #include "core/error.h"
 #include "core/files/grey_image.h"
-#include "core/files/safetensors.h"
 #include "distributed/agreement.h"
 #include "launch/commands/commands.h"
+#include "launch/output/result_file.h"
 #include "launch/output/writable_folder.h"
 #include "launch/training/batch_reader.h"
 #include "launch/training/resume.h"
@@ -19,6 +19,8 @@ namespace longnet {
 namespace {
 
 namespace fs = std::filesystem;
+
+constexpr const char* weights_name = "weights.safetensors";
 
 /// The weights of the chosen queries in one attention, brought to all ranks: (queries, H, N) float32.
 class Recorder {
@@ -88,7 +90,7 @@ void write(const fs::path& folder, const std::map<std::string, at::Tensor>& reco
                   static_cast<long long>(strongest[static_cast<std::int64_t>(index)].item<std::int64_t>()));
     }
   }
-  write_safetensors(folder / "weights.safetensors", tensors);
+  write_result(folder / weights_name, tensors);
   std::printf("weights and images: %s\n", folder.c_str());
 }
 
@@ -103,7 +105,9 @@ int attend(std::unique_ptr<Communicator> world, const AttendOptions& options) {
   const auto folder = options.output.empty() ? fs::path(job.configuration.run) / "attention" : fs::path(options.output);
   agree(ranks, [&] {
     check(options, job);
-    if (job.mesh.is_first()) require_writable_folder(folder, "--output");
+    if (!job.mesh.is_first()) return;
+    require_writable_folder(folder, "--output");
+    require_replaceable(folder / weights_name, "--output");
   });
   restore_weights(job, options.checkpoint, options.allowed_changes);
   print_warnings(job);

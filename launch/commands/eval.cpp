@@ -9,10 +9,10 @@
 #include <set>
 
 #include "core/error.h"
-#include "core/files/safetensors.h"
 #include "distributed/agreement.h"
 #include "launch/commands/commands.h"
 #include "launch/output/peak_memory.h"
+#include "launch/output/result_file.h"
 #include "launch/output/writable_folder.h"
 #include "launch/training/evaluation.h"
 #include "launch/training/resume.h"
@@ -95,6 +95,7 @@ void check_outputs(const Job& job, std::int64_t length, std::int64_t sequences, 
   std::set<std::string> names;
   for (std::int64_t index = 0; index < std::min(data.count(length), sequences); ++index) {
     const std::string name = data.name(data.evaluation_sequence(index, length));
+    if (job.mesh.is_first()) require_replaceable(folder / (name + ".safetensors"), "--outputs");
     if (names.insert(name).second) continue;
     throw ConfigError("--outputs: two sequences would be written to " + (folder / name).string() +
                       ".safetensors; name no file of the held-out data twice");
@@ -111,7 +112,7 @@ void write_outputs(Job& job, std::int64_t length, std::int64_t sequences, const 
     for (const auto& [name, tensor] : outputs) tensors.emplace_back(name, tensor.select(0, 0).to(at::kCPU));
     const fs::path file = folder / (job.data.validation->name(place) + ".safetensors");
     fs::create_directories(file.parent_path());
-    write_safetensors(file, tensors);
+    write_result(file, tensors);
   });
   job.mesh.world->barrier();
   if (job.mesh.is_first()) std::printf("outputs of every sequence: %s\n", folder.c_str());

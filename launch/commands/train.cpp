@@ -1,5 +1,6 @@
 #include <ATen/ATen.h>
 
+#include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <memory>
@@ -247,7 +248,12 @@ class Run {
   /// Saves, unless the step was skipped. What a skipped step leaves is what it found: weights that may be dead, and must not displace
   /// those from before they were. Its samples come again when the run goes on from there.
   void save(const ControlWord& decision) {
-    if (skipped_in_a_row_ == 0) return saver_.save(/*last=*/decision.stop || decision.signal);
+    if (skipped_in_a_row_ == 0) {
+      agree(*job_.mesh.world, [&] {
+        if (first_) lock_->require_held(/*now=*/true);  // another job may have the folder
+      });
+      return saver_.save(/*last=*/decision.stop || decision.signal);
+    }
     const std::string what = "loss or gradient was not finite in the last " + std::to_string(skipped_in_a_row_) +
                              " steps: they are not saved";
     if (decision.stop) {
@@ -312,6 +318,7 @@ class Run {
 
 int train(std::unique_ptr<Communicator> world, const TrainOptions& options, SignalWatch& signals) {
   signals.answer_with(leaving_at_once(world->rank() == 0));
+  std::signal(SIGPIPE, SIG_IGN);  // nobody reads the output any more: the training goes on
   Job job = start_job(std::move(world), options);
   agree(*job.mesh.world, [&] {
     const Configuration& config = job.configuration;

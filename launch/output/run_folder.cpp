@@ -1,5 +1,6 @@
 #include "launch/output/run_folder.h"
 
+#include <algorithm>
 #include <fstream>
 #include <optional>
 
@@ -57,10 +58,27 @@ fs::path put_metrics_aside(const fs::path& path, const std::string& why, const L
   return aside;
 }
 
+/// Tells of lines that are missing, and of lines that are none of metrics.
+void tell_of_gaps(const fs::path& path, std::int64_t step, const Log& log) {
+  std::ifstream in(path, std::ios::binary);
+  std::int64_t last = 0, foreign = 0;
+  for (std::string line; std::getline(in, line);) {
+    const auto number = step_of(line);
+    last = std::max(last, number.value_or(last));
+    foreign += number ? 0 : 1;
+  }
+  if (last < step) {
+    log.warn("warning: " + path.string() + ": lacks the lines of steps " + std::to_string(last + 1) + " to " +
+             std::to_string(step));
+  }
+  if (foreign > 0) log.warn("warning: " + path.string() + ": " + std::to_string(foreign) + " lines are no metrics");
+}
+
 /// Leaves in metrics.jsonl what belongs to the training that goes on after `step`.
 void prepare_metrics(const fs::path& path, std::int64_t step, MetricsBefore before, const Log& log) {
   std::error_code error;
   const auto size = fs::file_size(path, error);
+  if (before == MetricsBefore::Same && step > 0 && (error || size == 0)) return tell_of_gaps(path, step, log);
   if (error || size == 0) return;  // there are none yet
   if (before == MetricsBefore::OfAnotherBranch) {
     put_metrics_aside(path, "", log);
@@ -74,6 +92,7 @@ void prepare_metrics(const fs::path& path, std::int64_t step, MetricsBefore befo
     }
   }
   cut_metrics(path, step, log);
+  tell_of_gaps(path, step, log);
 }
 
 /// Writes beside and renames, so that what is there is whole, the old or the new.

@@ -16,6 +16,7 @@
 #include <utility>
 
 #include "core/error.h"
+#include "core/files/input_file.h"
 #include "core/files/strict_json.h"
 #include "core/host_name.h"
 
@@ -25,14 +26,19 @@ namespace {
 namespace fs = std::filesystem;
 using Json = nlohmann::json;
 
-/// The first bytes of a file that is opened anew, so that it is what other hosts wrote; nothing when there is none.
+/// The first bytes of a file that is opened anew, so that it is what other hosts wrote; nothing when there is none. Throws
+/// ConfigError for what is no file.
 std::optional<std::string> read_anew(const fs::path& path) {
-  std::ifstream file(path, std::ios::binary);
-  if (!file) return {};
-  std::string text(4096, '\0');
-  file.read(text.data(), static_cast<std::streamsize>(text.size()));
-  text.resize(static_cast<std::size_t>(file.gcount()));
-  return text;
+  constexpr std::size_t longest = 4096;
+  std::error_code error;
+  const auto status = fs::status(path, error);
+  if (status.type() == fs::file_type::not_found) return {};
+  try {
+    return InputFile(path).beginning(longest);
+  } catch (const DataError& reason) {
+    if (fs::status(path, error).type() == fs::file_type::not_found) return {};
+    throw ConfigError(std::string(reason.what()) + ", where the lock of the run folder belongs; remove it");
+  }
 }
 
 std::string first_line(const fs::path& path) {
@@ -126,25 +132,41 @@ RunLock::~RunLock() {
 }
 
 void RunLock::give_back() {
-  if (!std::exchange(held_, false)) return;
+  if (!thread_.joinable()) return;
   {
     const std::lock_guard lock(mutex_);
     ending_ = true;
   }
   wake_.notify_all();
   thread_.join();
-  const auto content = read_anew(path_);
   std::error_code ignored;
-  if (content && content->starts_with(owner_)) fs::remove(path_, ignored);
+  if (std::exchange(held_, false) && is_ours()) fs::remove(path_, ignored);
 }
 
-void RunLock::require_held() {
-  if (!held_ || Clock::now() - looked_ < settings_.period) return;
+bool RunLock::is_ours() const {
+  try {
+    const auto content = read_anew(path_);
+    return content && content->starts_with(owner_);
+  } catch (const ConfigError&) {
+    return false;
+  }
+}
+
+void RunLock::require_held(bool now) {
+  if (!held_ || (!now && Clock::now() - looked_ < settings_.period)) return;
   looked_ = Clock::now();
-  const auto content = read_anew(path_);
+  std::error_code error;
+  const fs::path run = path_.parent_path();
+  if (!fs::exists(run, error)) throw FileError(run.string() + ": the run folder was removed or moved by somebody");
+  auto content = read_anew(path_);
+  if (!content && create()) {
+    if (held_) settings_.say("the run folder's lock was removed by somebody; it is there again");
+    return;
+  }
+  content = read_anew(path_);
   if (content && content->starts_with(owner_)) return;
   throw FileError(path_.string() + ": the run folder was taken over by " +
-                  (content ? describe(owner_of(*content)) : "somebody who removed the lock"));
+                  (content ? describe(owner_of(*content)) : "somebody who has removed the lock again"));
 }
 
 void RunLock::take() {
@@ -220,9 +242,8 @@ bool RunLock::changes_within(std::chrono::milliseconds time, const std::string& 
 void RunLock::grow() {
   std::unique_lock lock(mutex_);
   for (std::int64_t number = 1; !wake_.wait_for(lock, settings_.period, [this] { return ending_; }); ++number) {
-    const auto found = read_anew(path_);
-    if (!found || !found->starts_with(owner_)) return;  // require_held says it
-    const int descriptor = ::open(path_.c_str(), O_WRONLY | O_CLOEXEC);
+    if (!is_ours()) continue;  // require_held says it
+    const int descriptor = ::open(path_.c_str(), O_WRONLY | O_CLOEXEC | O_NONBLOCK);
     if (descriptor < 0) continue;
     const std::string text = content(number);
     [[maybe_unused]] const auto written = ::pwrite(descriptor, text.data(), text.size(), 0);

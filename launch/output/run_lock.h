@@ -40,8 +40,9 @@ class RunLock {
   /// Lets other jobs have the folder. For any thread, while no other uses this object.
   void give_back();
 
-  /// Throws FileError when another job has taken the folder over, which this one cannot have heard while it was stopped.
-  void require_held();
+  /// Throws FileError when another job has taken the folder over, which this one cannot have heard while it was stopped, or
+  /// when the folder is gone. A lock that somebody has removed is made again, which is said. `now`: looks even if it has just looked.
+  void require_held(bool now = false);
 
  private:
   using Clock = std::chrono::steady_clock;
@@ -51,6 +52,7 @@ class RunLock {
   /// Whether the lock becomes another than `found`.
   bool changes_within(std::chrono::milliseconds time, const std::string& found) const;
   bool create();
+  bool is_ours() const;
   void grow();
   std::string content(std::int64_t number) const;
 

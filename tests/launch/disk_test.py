@@ -3,6 +3,7 @@
     disk_test.py LONGNET MPIRUN [unittest arguments]
 """
 
+import os
 import re
 import signal
 import subprocess
@@ -57,6 +58,47 @@ class Disk(SmallTraining):
         self.assertEqual(first.returncode, 75, output)
         self.assertEqual([line["step"] for line in self.metrics()], list(range(1, len(self.metrics()) + 1)))
         self.assertFalse((self.folder / "run/lock").exists())
+
+    def test_what_somebody_removes_is_told_and_made_again(self):
+        process = subprocess.Popen([LONGNET, "train", str(self.config), *self.ENDLESS], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        self.wait_for_steps(process)
+        (self.folder / "run/lock").unlink()
+        (self.folder / "run/metrics.jsonl").unlink()
+        self.wait_for_steps(process)
+        process.send_signal(signal.SIGTERM)
+        output, _ = process.communicate(timeout=60)
+        self.assertEqual(process.returncode, 75, output)
+        self.assertIn("metrics.jsonl: was removed or moved; what comes now is in a new one", output)
+        self.assertIn("the run folder's lock was removed by somebody; it is there again", output)
+        last = self.metrics()[-1]["step"]
+        self.assertTrue((self.folder / f"run/checkpoints/step-{last:08d}/manifest.json").exists())
+        self.assertFalse((self.folder / "run/lock").exists())
+
+    def test_a_run_folder_that_is_moved_away_is_not_begun_anew(self):
+        process = subprocess.Popen(self.command(2, "train", self.config, *self.ENDLESS), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        self.wait_for_steps(process)
+        (self.folder / "run").rename(self.folder / "elsewhere")
+        process.send_signal(signal.SIGUSR1)
+        output, _ = process.communicate(timeout=60)
+        self.assertEqual(process.returncode, 1, output)
+        self.assertIn(f"{self.folder}/run: the run folder was removed or moved by somebody", output)
+        self.assertFalse((self.folder / "run").exists())
+
+    def test_lines_that_metrics_lack_are_told(self):
+        self.train(1)
+        metrics = self.folder / "run/metrics.jsonl"
+        lines = metrics.read_text().splitlines(keepends=True)
+        metrics.write_text("".join(lines[:2]) + "no metrics\n")
+        output = self.train(1, "training.steps=7").stdout
+        self.assertIn("metrics.jsonl: lacks the lines of steps 3 to 6", output)
+        self.assertIn("metrics.jsonl: 1 lines are no metrics", output)
+        metrics.unlink()
+        self.assertIn("metrics.jsonl: lacks the lines of steps 1 to 7", self.train(1, "training.steps=8").stdout)
+
+    def test_a_pipe_is_no_lock(self):
+        (self.folder / "run").mkdir()
+        os.mkfifo(self.folder / "run/lock")
+        self.expect_error(2, "is no regular file, where the lock of the run folder belongs", 2, "train", self.config)
 
     def test_a_killed_job_leaves_nothing_behind(self):
         process = subprocess.Popen([LONGNET, "train", str(self.config), *self.ENDLESS, "--set", "checkpoint.every_steps=1"],

@@ -194,6 +194,30 @@ class Interruptions(SmallTraining):
         self.assertNotIn("validation loss", output)
         self.assertTrue((self.folder / "run/checkpoints" / f"step-{len(self.metrics()):08d}/manifest.json").exists())
 
+    def test_a_reader_that_goes_ends_no_training(self):
+        for command in ([self.SCRIPT, "2"], [LONGNET]):
+            line = " ".join([*command, "train", str(self.config), "--set", "training.steps=60"])
+            result = subprocess.run(["bash", "-c", f"{line} 2>&1 | head -1; exit ${{PIPESTATUS[0]}}"], capture_output=True, text=True, timeout=60,
+                                    env={**os.environ, "LONGNET": LONGNET})
+            self.assertEqual(result.returncode, 0, result.stdout)
+            self.assertEqual(len(self.metrics()), 60)
+            self.assert_nothing_runs()
+            shutil.rmtree(self.folder / "run")
+
+    def test_control_c_in_a_pipeline_saves(self):
+        line = " ".join([self.SCRIPT, "2", "train", str(self.config), *self.ENDLESS])
+        process = subprocess.Popen(["bash", "-c", f"{line} 2>&1 | tee {self.folder}/log; exit ${{PIPESTATUS[0]}}"], start_new_session=True,
+                                   stdout=subprocess.DEVNULL, env={**os.environ, "LONGNET": LONGNET})
+        self.wait_for_steps(process)
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does it: tee ends at once
+        process.wait(timeout=60)
+        deadline = time.time() + 30
+        while self.running() and time.time() < deadline:
+            time.sleep(0.1)
+        self.assert_nothing_runs()
+        last = self.metrics()[-1]["step"]
+        self.assertTrue((self.folder / f"run/checkpoints/step-{last:08d}/manifest.json").exists())
+
     def test_time_makes_checkpoints(self):
         self.train(2, "training.steps=400", "checkpoint.every_steps=0", "checkpoint.every_minutes=0.005", "checkpoint.keep=100")
         names = [path.name for path in (self.folder / "run/checkpoints").iterdir()]

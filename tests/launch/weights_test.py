@@ -149,6 +149,23 @@ class Weights(ProgramTest):
         self.run_program(1, "eval", self.config, "--set", f"data.validation=[{slide}]", "--outputs", self.folder / "out")
         self.expect_error(2, "name no file of the held-out data twice", 2, "eval", self.config, *twice, "--outputs", self.folder / "out")
 
+    def test_results_replace_results_and_nothing_else(self):
+        self.import_weights()
+        slide = self.folder / "slides/slide0.safetensors"
+        before = slide.read_bytes()
+        (self.folder / "links").mkdir()
+        (self.folder / "links/slide0.safetensors").symlink_to(slide)
+        for folder in ("slides", "links"):
+            self.expect_error(2, "is no result that longnet wrote", 2, "eval", self.config, "--outputs", self.folder / folder)
+        (self.folder / "out").mkdir()
+        (self.folder / "out/weights.safetensors").write_bytes(before)
+        attend = ("attend", self.config, "--queries", "1")
+        self.expect_error(2, "is no result that longnet wrote", 2, *attend, "--output", self.folder / "out")
+        self.assertEqual([slide.read_bytes(), (self.folder / "out/weights.safetensors").read_bytes()], [before, before])
+        for command in (["eval", self.config, "--outputs"], [*attend, "--output"]):
+            for _ in range(2):
+                self.run_program(2, *command, self.folder / "new")
+
     def test_there_may_be_more_slides_than_open_files(self):
         self.import_weights()
         slide = (self.folder / "slides/slide0.safetensors").read_bytes()
