@@ -142,6 +142,19 @@ Data as_series(const DataConfig& config, const std::vector<Field>& fields, const
           {}};
 }
 
+/// Throws when what a run writes would become data: checkpoints and logs, at the next start.
+void require_outside(const fs::path& run, const std::vector<std::string>& patterns, const char* key) {
+  const fs::path inner = fs::weakly_canonical(run);
+  for (const std::string& pattern : patterns) {
+    if (!fs::is_directory(pattern)) continue;
+    const fs::path below = inner.lexically_relative(fs::canonical(pattern));
+    const auto hidden = [](const fs::path& part) { return part.string().starts_with('.') && part != "."; };
+    if (below.empty() || std::any_of(below.begin(), below.end(), hidden)) continue;  // elsewhere, or not looked into
+    throw ConfigError("run: " + run.string() + " lies in " + pattern + ", which " + key +
+                      " names: what the run writes would become data; choose another folder for one of them");
+  }
+}
+
 void require_known(const std::vector<std::string>& missing, const std::vector<Field>& fields) {
   for (const std::string& name : missing) {
     const auto known = [&](const Field& field) { return field.name == name; };
@@ -158,6 +171,8 @@ Data open_data(const DataConfig& config, const std::vector<Field>& fields, const
   if (config.token_type != TokenType::Automatic && config.type != DataType::Tokens) {
     throw ConfigError("data.token_type says how tokens are stored; it goes with data.type: tokens");
   }
+  require_outside(cache.parent_path(), config.train, "data.train");
+  require_outside(cache.parent_path(), config.validation, "data.validation");
   Data data;
   if (config.type != DataType::Examples && config.type != DataType::Series) {
     data = open_tokens(config, fields, cache);

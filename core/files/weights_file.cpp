@@ -91,6 +91,13 @@ Weights read_zip(const std::filesystem::path& path) {
   return weights;
 }
 
+/// Whether it may be a safetensors file, whatever its name is: eight bytes of length, then a JSON object.
+bool has_json_header(const std::filesystem::path& path) {
+  constexpr std::size_t length_bytes = 8;
+  const std::string beginning = InputFile(path).beginning(length_bytes + 1);
+  return beginning.size() > length_bytes && beginning[length_bytes] == '{';
+}
+
 }  // namespace
 
 Weights read_weights(const std::filesystem::path& path) {
@@ -101,7 +108,7 @@ Weights read_weights(const std::filesystem::path& path) {
       throw DataError(path.string() + ": " + error.what());
     }
   }
-  if (path.extension() == ".safetensors") return read_safetensors(path);
+  if (path.extension() == ".safetensors" || has_json_header(path)) return read_safetensors(path);
   if (begins_with(path, "\x80")) {
     throw DataError(path.string() +
                     ": in the format of torch.save before version 1.6, which is not read; load it with "

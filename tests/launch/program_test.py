@@ -241,6 +241,8 @@ class Program(SmallTraining):
         (self.folder / "empty").write_text("")
         self.expect_config_error(3, "the file is empty", f"data.train=[{self.folder}/empty]")
         self.expect_config_error(3, "too few for one sequence", "data.sequence_length=1000000")
+        self.expect_config_error(2, "what the run writes would become data", f"data.train=[{self.folder}]")
+        self.expect_config_error(2, "which data.validation names", f"data.validation=[{self.folder}/.]")
         self.expect_config_error(2, "nothing is held out", "data.validation_fraction=0", "training.evaluate_every_steps=1")
         self.expect_config_error(3, "data.validation_fraction, 0.001, says", "data.validation_fraction=0.001", "training.evaluate_every_steps=1")
         self.expect_error(3, "but model.vocabulary is 100", 1, "train", self.config, "--set", "model.vocabulary=100")

@@ -75,6 +75,8 @@ TEST(WeightsFile, RefusesWithTheReason) {
   EXPECT_NE(refusal(golden("legacy.pt")).find("before version 1.6"), std::string::npos);
   EXPECT_NE(refusal(golden("list.pt")).find("holds no dictionary"), std::string::npos);
   const test::TemporaryFolder folder;
+  write_safetensors(folder.path() / "renamed.bin", {{"w", at::ones({3})}});
+  EXPECT_TRUE(read_weights(folder.path() / "renamed.bin").tensors.at("w").equal(at::ones({3})));
   EXPECT_NE(refusal(folder.write("text.pt", "hello")).find("neither a safetensors file nor"), std::string::npos);
   EXPECT_NE(refusal(folder.path() / "none.pt").find("none.pt"), std::string::npos);
 }
