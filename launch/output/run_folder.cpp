@@ -21,8 +21,9 @@ std::optional<std::int64_t> step_of(const std::string& line) {
   return json["step"].get<std::int64_t>();
 }
 
-/// Where the lines up to `step` end. A last line that a crash cut short does not count; a damaged one before it stays.
-std::uint64_t end_of_lines(const fs::path& path, std::int64_t step) {
+/// Where the lines up to `step` end; nothing when the file cannot be read to there. A last line that a crash cut short does not
+/// count; a damaged one before it stays.
+std::optional<std::uint64_t> end_of_lines(const fs::path& path, std::int64_t step) {
   std::ifstream in(path, std::ios::binary);
   std::uint64_t end = 0;
   for (std::string line; std::getline(in, line);) {
@@ -30,6 +31,7 @@ std::uint64_t end_of_lines(const fs::path& path, std::int64_t step) {
     if (number.value_or(0) > step || (in.eof() && !number)) break;
     end += line.size() + (in.eof() ? 0 : 1);
   }
+  if (!in.is_open() || in.bad()) return {};
   return end;
 }
 
@@ -39,7 +41,12 @@ void cut_metrics(const fs::path& path, std::int64_t step, const Log& log) {
   const auto size = fs::file_size(path, error);
   if (error) return;  // there is none yet
   const auto end = end_of_lines(path, step);
-  if (end < size) fs::resize_file(path, end, error);
+  if (!end) {
+    log.warn("warning: " + path.string() + ": cannot be read; lines beyond step " + std::to_string(step) +
+             " stay in it");
+    return;
+  }
+  if (*end < size) fs::resize_file(path, *end, error);
   if (error)
     log.warn("warning: " + path.string() + ": lines beyond step " + std::to_string(step) +
              " stay in it: " + error.message());
@@ -67,6 +74,7 @@ void tell_of_gaps(const fs::path& path, std::int64_t step, const Log& log) {
     last = std::max(last, number.value_or(last));
     foreign += number ? 0 : 1;
   }
+  if (in.bad()) return;  // it was said
   if (last < step) {
     log.warn("warning: " + path.string() + ": lacks the lines of steps " + std::to_string(last + 1) + " to " +
              std::to_string(step));
@@ -84,7 +92,8 @@ void prepare_metrics(const fs::path& path, std::int64_t step, MetricsBefore befo
     put_metrics_aside(path, "", log);
     return;
   }
-  if (before == MetricsBefore::SameUpToHere && end_of_lines(path, step) < size) {
+  const auto end = before == MetricsBefore::SameUpToHere ? end_of_lines(path, step) : std::nullopt;
+  if (end && *end < size) {
     fs::path aside = put_metrics_aside(path, "-after-step-" + std::to_string(step), log);
     if (!aside.empty()) fs::copy_file(aside, path, error);
     if (error) {

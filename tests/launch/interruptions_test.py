@@ -271,9 +271,7 @@ class Interruptions(SmallTraining):
         process = subprocess.Popen([self.SCRIPT, "2", "train", str(self.config), *self.ENDLESS], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
                                    text=True, env={**os.environ, "LONGNET": LONGNET})
         self.wait_for_steps(process)
-        mpirun, = [int(pid) for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
-        ranks = [int(pid) for task in Path(f"/proc/{mpirun}/task").glob("*/children") for pid in task.read_text().split()]
-        os.kill(ranks[1], signal.SIGKILL)
+        os.kill(self.ranks_of_script()[1], signal.SIGKILL)
         _, errors = process.communicate(timeout=60)
         self.assertEqual(process.returncode, 137, errors)
         self.assertIn("mpirun.sh: a rank was killed by SIGKILL", errors)
