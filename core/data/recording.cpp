@@ -43,8 +43,9 @@ void Recording::examine(const Field& field) {
   std::vector<std::int64_t> row;
   if (field.kind == Field::Kind::Frames) row.push_back(field.size);
   if (field.per_sequence) {
-    const bool single =
-        field.kind == Field::Kind::Tokens ? shape.empty() || shape == std::vector<std::int64_t>{1} : shape == row;
+    const bool single = field.kind == Field::Kind::Tokens
+                            ? shape.empty() || shape == std::vector<std::int64_t>{1}
+                            : shape == row || shape == std::vector<std::int64_t>{1, field.size};
     if (!single) fail(field, "has the shape " + shown + ", but must be one row for the whole sequence");
     return;
   }
@@ -99,7 +100,7 @@ FieldRows Recording::read(Range positions) const {
   for (const Field& field : fields_) {
     if (field.per_sequence) {
       const auto whole = file_.read(field.name);
-      result.emplace(field.name, usable(field, whole.dim() == 0 ? whole.reshape({1}) : whole, 0));
+      result.emplace(field.name, usable(field, whole.flatten(), 0));  // a row may stand in a table of one
       continue;
     }
     const auto rows = [&](std::int64_t begin, std::int64_t end) {

@@ -47,7 +47,7 @@ TokenSource::TokenSource(const DataConfig& config, const std::vector<std::filesy
     if (size == 0) throw DataError(path.string() + ": the file is empty");
     const bool tokens = config.type == DataType::Tokens;
     const auto format = tokens ? token_format(file, config.token_type) : TokenFormat{TokenType::Uint8, 0, size};
-    files_.push_back({path, format, size_});
+    files_.push_back({path, file.version(), format, size_});
     size_ += format.count;
   }
 }
@@ -70,7 +70,7 @@ void TokenSource::read(std::int64_t begin, std::span<std::int64_t> tokens) const
 void TokenSource::read_part(const File& file, std::int64_t skip, std::span<std::int64_t> tokens) const {
   const std::int64_t bytes = token_bytes(file.format.type);
   std::vector<std::byte> stored(tokens.size() * static_cast<std::size_t>(bytes));
-  InputFile(file.path).read(static_cast<std::uint64_t>(file.format.begin + skip * bytes), stored);
+  InputFile(file.path, file.version).read(static_cast<std::uint64_t>(file.format.begin + skip * bytes), stored);
   widen(file.format.type, stored, tokens);
   const auto outside =
       std::find_if(tokens.begin(), tokens.end(), [&](std::int64_t token) { return token < 0 || token >= vocabulary_; });

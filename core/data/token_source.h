@@ -9,6 +9,7 @@
 
 #include "core/configuration/configuration.h"
 #include "core/data/token_format.h"
+#include "core/files/input_file.h"
 
 namespace longnet {
 
@@ -33,6 +34,7 @@ class TokenSource {
  private:
   struct File {
     std::filesystem::path path;
+    InputFile::Version version;
     TokenFormat format;
     std::int64_t first;  ///< number of its first token
   };

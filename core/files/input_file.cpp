@@ -18,12 +18,18 @@ InputFile::InputFile(const std::filesystem::path& path)
   struct stat status = {};
   const bool known = ::fstat(descriptor_, &status) == 0;
   if (known && S_ISREG(status.st_mode)) {
-    size_ = static_cast<std::uint64_t>(status.st_size);
+    constexpr std::int64_t second = 1'000'000'000;
+    version_ = {static_cast<std::uint64_t>(status.st_size), status.st_mtim.tv_sec * second + status.st_mtim.tv_nsec};
     return;
   }
   const std::string reason = known ? "is no regular file" : std::string("cannot be examined: ") + std::strerror(errno);
   ::close(descriptor_);
   throw DataError(path.string() + ": " + reason);
+}
+
+InputFile::InputFile(const std::filesystem::path& path, const Version& expected) : InputFile(path) {
+  if (version_ == expected) return;
+  throw DataError(path.string() + ": was written since this program opened it first; start again with data that stay");
 }
 
 InputFile::~InputFile() {
@@ -43,7 +49,7 @@ void InputFile::read(std::uint64_t offset, std::span<std::byte> bytes) const {
 }
 
 std::string InputFile::beginning(std::size_t count) const {
-  std::string text(static_cast<std::size_t>(std::min<std::uint64_t>(count, size_)), '\0');
+  std::string text(static_cast<std::size_t>(std::min<std::uint64_t>(count, size())), '\0');
   read(0, std::as_writable_bytes(std::span(text)));
   return text;
 }

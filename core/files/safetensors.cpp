@@ -75,7 +75,7 @@ at::ScalarType scalar_type(const std::string& safetensors_dtype) {
 
 SafetensorsFile::SafetensorsFile(const std::filesystem::path& path) : path_(path) {
   const InputFile file(path);
-  size_ = file.size();
+  version_ = file.version();
   try {
     read_header(file);
   } catch (const nlohmann::json::exception& error) {
@@ -92,9 +92,9 @@ void SafetensorsFile::fail(const std::string& what) const {
 void SafetensorsFile::read_header(const InputFile& file) {
   constexpr std::uint64_t longest_header = 100'000'000;  // the format's own limit
   std::uint64_t length = 0;
-  if (size_ < sizeof length) throw DataError("it is shorter than its header");
+  if (version_.size < sizeof length) throw DataError("it is shorter than its header");
   file.read(0, std::as_writable_bytes(std::span(&length, 1)));
-  if (length > size_ - sizeof length) throw DataError("it is shorter than its header");
+  if (length > version_.size - sizeof length) throw DataError("it is shorter than its header");
   if (length > longest_header) throw DataError("its header is longer than the format allows");
   std::string text(static_cast<std::size_t>(length), '\0');
   file.read(sizeof length, std::as_writable_bytes(std::span(text)));
@@ -107,7 +107,7 @@ void SafetensorsFile::read_header(const InputFile& file) {
       continue;
     }
     const auto offsets = whole_numbers<std::uint64_t>(value.at("data_offsets"));
-    if (offsets.size() != 2 || offsets[0] > offsets[1] || offsets[1] > size_ - data_begin) {
+    if (offsets.size() != 2 || offsets[0] > offsets[1] || offsets[1] > version_.size - data_begin) {
       throw DataError("the tensor " + name + " does not fit into it");
     }
     add(name, {value.at("dtype").get<std::string>(), whole_numbers<std::int64_t>(value.at("shape")),
@@ -135,7 +135,8 @@ void SafetensorsFile::require_tiles(std::uint64_t data_begin) const {
     if (entry->begin != end) throw DataError("its tensors overlap or leave gaps");
     end = entry->end;
   }
-  if (end != size_) throw DataError("it has " + std::to_string(size_ - end) + " bytes behind its last tensor");
+  if (end != version_.size)
+    throw DataError("it has " + std::to_string(version_.size - end) + " bytes behind its last tensor");
 }
 
 const SafetensorsFile::Entry& SafetensorsFile::entry(const std::string& name) const {
@@ -164,8 +165,7 @@ at::ScalarType SafetensorsFile::dtype(const std::string& name) const {
 at::Tensor SafetensorsFile::read(const std::string& name, const std::vector<std::int64_t>& shape,
                                  std::uint64_t begin) const {
   auto tensor = at::empty(shape, dtype(name));
-  const InputFile file(path_);
-  if (file.size() != size_) throw DataError(path_.string() + ": its size has changed since it was opened");
+  const InputFile file(path_, version_);
   file.read(begin, {static_cast<std::byte*>(tensor.data_ptr()), tensor.nbytes()});
   return tensor;
 }

@@ -22,7 +22,7 @@ at::ScalarType scalar_type(const std::string& safetensors_dtype);
 
 /// A safetensors file whose header has been read and found sound: the tensors tile the data. It holds no memory but the
 /// header and no open file: tensors are read from the disk when they are asked for. Throws DataError for a file that
-/// breaks the format, ends early, or has changed its size since.
+/// breaks the format, ends early, or was written since.
 class SafetensorsFile {
  public:
   explicit SafetensorsFile(const std::filesystem::path& path);
@@ -60,7 +60,7 @@ class SafetensorsFile {
   [[noreturn]] void fail(const std::string& what) const;
 
   std::filesystem::path path_;
-  std::uint64_t size_ = 0;  ///< of the file
+  InputFile::Version version_;  ///< of the file
   std::map<std::string, Entry> entries_;
   std::map<std::string, std::string> metadata_;
 };

@@ -107,6 +107,10 @@ class Run {
     describe_run(job_, log_);
     const MetricsBefore metrics = resume_training(training_, options.resume, options.allowed_changes, log_);
     saver_.note_saved();
+    const std::int64_t trace = config_.logging.trace_step;
+    if (trace > 0 && trace <= training_.progress.step) {
+      log_.warn("warning: logging.trace_step is passed over: step " + std::to_string(trace) + " is done");
+    }
     if (first_) {
       folder_ = std::make_unique<RunFolder>(config_.run, job_.resolved, config_.logging.tensorboard,
                                             training_.progress.step, metrics, log_);
@@ -118,7 +122,8 @@ class Run {
     signals_.collect_wishes();
     try {
       return run();
-    } catch (const AgreedError&) {  // on all ranks: they leave together, and leave nothing under way
+    } catch (const AgreedError& error) {  // on all ranks: they leave together, and leave nothing under way
+      if (error.exit_code() == DataError("").exit_code()) save_before_leaving();
       if (last_) last_->started.result();
       job_.mesh.world->barrier();
       throw;
@@ -150,6 +155,20 @@ class Run {
     if (stopped) return requeue_exit_code;
     log_.info("finished step " + std::to_string(progress.step) + " of " + std::to_string(config_.training.steps));
     return 0;
+  }
+
+  /// Data that went bad say nothing about the steps before.
+  void save_before_leaving() {
+    try {
+      report_last();
+      if (saver_.is_saved()) return;
+      ControlWord decision;
+      decision.signal = true;
+      save(decision);
+      if (saver_.is_saved()) log_.warn("step " + std::to_string(training_.progress.step) + " is saved");
+    } catch (const AgreedError& error) {
+      log_.warn(std::string("warning: what was trained is not saved: ") + error.what());
+    }
   }
 
   std::optional<StartedStep> next_step() {

@@ -16,6 +16,9 @@ std::error_code make_writable_folder(const std::filesystem::path& folder) {
 }
 
 void require_writable_folder(const std::filesystem::path& folder, const std::string& option) {
+  if (std::filesystem::exists(folder / "manifest.json")) {
+    throw ConfigError(option + ": " + folder.string() + " is a checkpoint; choose another folder");
+  }
   if (const auto error = make_writable_folder(folder)) {
     throw FileError(option + ": " + folder.string() + " cannot be written: " + error.message());
   }

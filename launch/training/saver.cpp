@@ -13,7 +13,7 @@ bool Saver::due() const {
 }
 
 void Saver::save(bool last) {
-  if (training_.progress.step == saved_step_) return;
+  if (is_saved()) return;
   require_equal_replicas(training_);  // every rank writes a part
   try {
     save_training(training_, log_);

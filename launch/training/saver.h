@@ -20,6 +20,8 @@ class Saver {
   /// The training is now as a checkpoint has it, or where it began.
   void note_saved() { saved_step_ = training_.progress.step; }
 
+  bool is_saved() const { return training_.progress.step == saved_step_; }
+
   /// Saves between two steps, unless that is done. `last`: the program ends after it, so that a failure is one of the training. Collective;
   /// throws AgreedError.
   void save(bool last);

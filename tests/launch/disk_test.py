@@ -5,6 +5,7 @@
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import time
@@ -94,6 +95,21 @@ class Disk(SmallTraining):
         self.assertIn("metrics.jsonl: 1 lines are no metrics", output)
         metrics.unlink()
         self.assertIn("metrics.jsonl: lacks the lines of steps 1 to 7", self.train(1, "training.steps=8").stdout)
+
+    def test_data_that_change_end_the_training_and_lose_nothing(self):
+        for ranks, change in ((1, lambda text: text.write_bytes(b"#" * text.stat().st_size)), (2, lambda text: os.truncate(text, 100)), (2, os.remove)):
+            (self.folder / "text").write_text("a line of text\n" * 1000)
+            process = subprocess.Popen(self.command(ranks, "train", self.config, *self.ENDLESS, *settings("checkpoint.every_steps=0")), stdout=subprocess.PIPE,
+                                       stderr=subprocess.STDOUT, text=True)
+            self.wait_for_steps(process)
+            change(self.folder / "text")
+            output, _ = process.communicate(timeout=60)
+            self.assertEqual(process.returncode, 3, output)
+            self.assertRegex(output, "text: (was written since this program opened it first|cannot be opened)")
+            last = self.metrics()[-1]["step"]
+            self.assertIn(f"step {last} is saved", output)
+            self.assertTrue((self.folder / f"run/checkpoints/step-{last:08d}/manifest.json").exists())
+            shutil.rmtree(self.folder / "run")
 
     def test_a_pipe_is_no_lock(self):
         (self.folder / "run").mkdir()

@@ -162,7 +162,9 @@ class Weights(ProgramTest):
         attend = ("attend", self.config, "--queries", "1")
         self.expect_error(2, "is no result that longnet wrote", 2, *attend, "--output", self.folder / "out")
         self.assertEqual([slide.read_bytes(), (self.folder / "out/weights.safetensors").read_bytes()], [before, before])
+        checkpoint, = (self.folder / "run/checkpoints").iterdir()
         for command in (["eval", self.config, "--outputs"], [*attend, "--output"]):
+            self.expect_error(2, "is a checkpoint; choose another folder", 2, *command, checkpoint)
             for _ in range(2):
                 self.run_program(2, *command, self.folder / "new")
 

@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
+#include <chrono>
 #include <set>
 
 #include "core/data/open_data.h"
@@ -55,6 +56,23 @@ TEST_F(RecordingTest, ReadsTheRowsOfItsPositions) {
   EXPECT_TRUE(rows["tokens"].equal(at::arange(2, 5)));
   EXPECT_TRUE(rows["label"].equal(at::full({1}, 3, at::kLong)));
   EXPECT_FALSE(Recording(write("a.safetensors", good(10)), "a", fields, {"tokens"}).read({0, 1}).contains("tokens"));
+}
+
+TEST_F(RecordingTest, ARowMayStandInATableOfOne) {
+  const std::vector<Field> target{fields[1], {.name = "y", .kind = Kind::Frames, .size = 2, .per_sequence = true}};
+  for (const auto& shape : std::vector<std::vector<std::int64_t>>{{2}, {1, 2}}) {
+    const Recording recording(write("a.safetensors", {{"tokens", at::zeros({5}, at::kLong)},
+                                                      {"y", at::arange(2, at::kFloat).reshape(shape)}}),
+                              "a", target, {});
+    EXPECT_TRUE(recording.read({0, 5}).at("y").equal(at::arange(2, at::kFloat)));
+  }
+}
+
+TEST_F(RecordingTest, AFileThatWasWrittenSinceIsRefused) {
+  const auto path = write("a.safetensors", good(10));
+  const Recording recording(path, "a", fields, {});
+  std::filesystem::last_write_time(path, std::filesystem::last_write_time(path) + std::chrono::seconds(1));
+  EXPECT_THROW(recording.read({0, 5}), DataError);
 }
 
 TEST_F(RecordingTest, SaysWhatIsWrongAndWhere) {
