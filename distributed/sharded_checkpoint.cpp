@@ -115,17 +115,6 @@ std::vector<FileDigest> gather_digests(Communicator& world, const FileDigest& mi
   return digests;
 }
 
-/// All ranks' shards in the folder `partial`, and their digests in rank order.
-std::vector<FileDigest> write_shards(Communicator& world, const fs::path& partial,
-                                     const std::vector<Parameter>& parameters, const std::vector<FlatState>& states) {
-  FileDigest mine{0, std::string(32, '0')};
-  agree_on_files(world, [&] {
-    mine =
-        write_shard(partial / shard_name(world.rank(), world.size()), parameters, states, world.rank(), world.size());
-  });
-  return gather_digests(world, mine);
-}
-
 void write_manifest(const fs::path& partial, Manifest manifest, const std::vector<FileDigest>& digests) {
   const int ranks = static_cast<int>(digests.size());
   for (int rank = 0; rank < ranks; ++rank) {
@@ -334,27 +323,39 @@ void compare_states(Communicator& world, const fs::path& checkpoint, const std::
 
 }  // namespace
 
-Publication save_checkpoint(Communicator& world, const fs::path& folder, const TrainingProgress& progress,
-                            const CheckpointNotes& notes, const std::vector<Parameter>& parameters,
-                            const std::vector<FlatState>& states, Lineage lineage, const Retention& retention) {
-  const fs::path partial = partial_folder(folder, progress.step, run_name(world));
-  const bool first = world.rank() == 0;
+CheckpointSave::CheckpointSave(Communicator& world, const fs::path& folder, const TrainingProgress& progress,
+                               const CheckpointNotes& notes, const std::vector<Parameter>& parameters,
+                               const std::vector<FlatState>& states)
+    : world_(world),
+      folder_(folder),
+      partial_(partial_folder(folder, progress.step, run_name(world))),
+      manifest_{progress, notes, {}, stored_tensors(parameters, states, world.size())} {
+  agree_on_files(world, [&] {
+    if (world.rank() != 0) return;
+    fs::create_directories(partial_);
+    require_room(partial_, parameters, states);
+  });
+  const fs::path shard = partial_ / shard_name(world.rank(), world.size());
+  written_ = std::async(std::launch::async, [shard, &parameters, states, rank = world.rank(), ranks = world.size()] {
+    return write_shard(shard, parameters, states, rank, ranks);
+  });
+}
+
+Publication CheckpointSave::finish(Lineage lineage, const Retention& retention) {
+  const bool first = world_.rank() == 0;
   Publication changes;
   try {
-    agree_on_files(world, [&] {
+    FileDigest mine{0, std::string(32, '0')};
+    agree_on_files(world_, [&] { mine = written_.get(); });
+    const auto digests = gather_digests(world_, mine);
+    agree_on_files(world_, [&] {
       if (!first) return;
-      fs::create_directories(partial);
-      require_room(partial, parameters, states);
-    });
-    const auto digests = write_shards(world, partial, parameters, states);
-    agree_on_files(world, [&] {
-      if (!first) return;
-      write_manifest(partial, {progress, notes, {}, stored_tensors(parameters, states, world.size())}, digests);
-      changes = publish_checkpoint(partial, folder, progress.step, lineage, retention);
+      write_manifest(partial_, manifest_, digests);
+      changes = publish_checkpoint(partial_, folder_, manifest_.progress.step, lineage, retention);
     });
   } catch (const AgreedError&) {  // on all ranks: nobody writes any more
     std::error_code ignored;
-    if (first) fs::remove_all(partial, ignored);
+    if (first) fs::remove_all(partial_, ignored);
     throw;
   }
   return changes;

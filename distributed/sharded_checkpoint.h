@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <future>
 #include <string>
 #include <vector>
 
@@ -25,12 +26,26 @@ struct FlatState {
   Held held = Held::Whole;
 };
 
-/// Writes `folder`/step-NNNNNNNN, then removes those before it that `retention` does not keep. Rank r stores the r-th of
-/// equal parts of each flat tensor. On rank 0, returns what else has changed in the folder. Collective; throws
-/// AgreedError, after removing what was written, when there is no room or a disk refuses.
-Publication save_checkpoint(Communicator& world, const std::filesystem::path& folder, const TrainingProgress& progress,
-                            const CheckpointNotes& notes, const std::vector<Parameter>& parameters,
-                            const std::vector<FlatState>& states, Lineage lineage, const Retention& retention);
+/// A checkpoint `folder`/step-NNNNNNNN on its way to the disk: each rank writes its part of each flat tensor on a thread of
+/// its own, while the caller goes on. What the states hold must not change until it is finished.
+class CheckpointSave {
+ public:
+  /// Collective; throws AgreedError when there is no room or no folder can be made.
+  CheckpointSave(Communicator& world, const std::filesystem::path& folder, const TrainingProgress& progress,
+                 const CheckpointNotes& notes, const std::vector<Parameter>& parameters,
+                 const std::vector<FlatState>& states);
+
+  /// Waits until all ranks have written, gives the checkpoint its name, and removes those before it that `retention` does
+  /// not keep. On rank 0, returns what else has changed in the folder. Collective; throws AgreedError, after removing what
+  /// was written, when a disk refuses.
+  Publication finish(Lineage lineage, const Retention& retention);
+
+ private:
+  Communicator& world_;
+  std::filesystem::path folder_, partial_;
+  Manifest manifest_;
+  std::future<FileDigest> written_;  ///< this rank's shard; waits for it when it goes
+};
 
 /// What a checkpoint says about itself.
 struct CheckpointSummary {

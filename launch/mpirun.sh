@@ -9,6 +9,10 @@
 # --restarts N: a training that ends because a rank was killed, because communication failed (6), or with 75 though nobody asked
 # this script, starts again from its newest checkpoint, up to N times, after 1, 2, 4, ... 60 seconds.
 set -euo pipefail
+# Streams that are closed are as good as empty.
+[[ -e /proc/$$/fd/0 ]] || exec </dev/null
+[[ -e /proc/$$/fd/1 ]] || exec >/dev/null
+[[ -e /proc/$$/fd/2 ]] || exec 2>/dev/null
 trap '' PIPE   # nobody reads the output any more: what runs goes on
 early=''   # a signal that comes before there is anything to stop
 for name in INT TERM HUP USR1; do trap "early=$name" $name; done

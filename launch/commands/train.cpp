@@ -120,10 +120,11 @@ class Run {
   /// The exit code.
   int operator()() {
     signals_.collect_wishes();
+    training_.before_update = [this] { saver_.finish(); };
     try {
       return run();
     } catch (const AgreedError& error) {  // on all ranks: they leave together, and leave nothing under way
-      if (error.exit_code() == DataError("").exit_code()) save_before_leaving();
+      save_before_leaving(error.exit_code() == DataError("").exit_code());
       if (last_) last_->started.result();
       job_.mesh.world->barrier();
       throw;
@@ -150,6 +151,7 @@ class Run {
       stopped = !after_step(decision);
     }
     report_last();
+    saver_.finish(/*last=*/true);
     world.barrier();  // nobody lets go of a communicator that another rank still uses
     progress_.clear();
     if (stopped) return requeue_exit_code;
@@ -157,9 +159,12 @@ class Run {
     return 0;
   }
 
-  /// Data that went bad say nothing about the steps before.
-  void save_before_leaving() {
+  /// Finishes a save that is under way: its step was sound. `begun`: begins one, too, because data that went bad say nothing
+  /// about the steps before.
+  void save_before_leaving(bool begun) {
     try {
+      saver_.finish(/*last=*/true);
+      if (!begun) return;
       report_last();
       if (saver_.is_saved()) return;
       ControlWord decision;

@@ -100,17 +100,9 @@ void tell_set_aside(const std::vector<fs::path>& moved, const fs::path& checkpoi
   }
 }
 
-Publication save(const Training& training, Lineage lineage) {
-  const Job& job = training.job;
-  const Configuration& config = job.configuration;
-  TrainingProgress progress = training.progress;
-  progress.updates = training.optimizer->updates();
-  return save_checkpoint(
-      *job.mesh.world, checkpoint_folder(config.run), progress,
-      {static_cast<std::uint64_t>(config.training.seed), job.mesh.data_size, job.mesh.sequence->size(), version,
-       job.resolved, job.data.train_digest, job.data.validation_digest},
-      job.model->parameters().list(), states_of(training), lineage,
-      {config.checkpoint.keep, config.checkpoint.keep_every_steps});
+Retention retention_of(const Training& training) {
+  const CheckpointConfig& config = training.job.configuration.checkpoint;
+  return {config.keep, config.keep_every_steps};
 }
 
 /// Makes the run folder's checkpoints the past of what was loaded from `checkpoint`, and no others. What was loaded is
@@ -124,7 +116,8 @@ MetricsBefore enter_branch(const Training& training, const fs::path& checkpoint,
     tell_set_aside(moved, checkpoint, log);
     return moved.empty() ? MetricsBefore::Same : MetricsBefore::SameUpToHere;
   }
-  tell_set_aside(save(training, Lineage::New).set_aside, checkpoint, log);
+  const Publication saved = begin_saving(training).finish(Lineage::New, retention_of(training));
+  tell_set_aside(saved.set_aside, checkpoint, log);
   log.info("saved as " + (folder / checkpoint_name(step)).string());
   return MetricsBefore::OfAnotherBranch;
 }
@@ -136,13 +129,32 @@ Training begin_training(Job& job) {
   const auto parts = job.configuration.parallel.shard_optimizer
                          ? std::vector{own_part(*job.mesh.world, parameters.count())}
                          : all_parts(*job.mesh.world, parameters.count());
-  return {job, make_optimizer(job.configuration.optimizer, parameters, parts), {}};
+  return {job, make_optimizer(job.configuration.optimizer, parameters, parts), {}, {}};
+}
+
+CheckpointSave begin_saving(const Training& training) {
+  const Job& job = training.job;
+  const Configuration& config = job.configuration;
+  TrainingProgress progress = training.progress;
+  progress.updates = training.optimizer->updates();
+  return {*job.mesh.world,
+          checkpoint_folder(config.run),
+          progress,
+          {static_cast<std::uint64_t>(config.training.seed), job.mesh.data_size, job.mesh.sequence->size(), version,
+           job.resolved, job.data.train_digest, job.data.validation_digest},
+          job.model->parameters().list(),
+          states_of(training)};
+}
+
+void finish_saving(CheckpointSave& save, const Training& training, const Log& log) {
+  for (const std::string& what : save.finish(Lineage::Continued, retention_of(training)).not_removed) {
+    log.warn("warning: the checkpoint is saved, but " + what);
+  }
 }
 
 void save_training(const Training& training, const Log& log) {
-  for (const std::string& what : save(training, Lineage::Continued).not_removed) {
-    log.warn("warning: the checkpoint is saved, but " + what);
-  }
+  CheckpointSave save = begin_saving(training);
+  finish_saving(save, training, log);
 }
 
 void require_equal_replicas(const Training& training) {

@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "distributed/sharded_checkpoint.h"
 #include "launch/output/log.h"
 #include "launch/output/run_folder.h"
 #include "launch/training/training_step.h"
@@ -13,7 +14,13 @@ namespace longnet {
 /// A training before its first step.
 Training begin_training(Job& job);
 
-/// Saves a training between two steps, in its run folder. Collective; throws AgreedError.
+/// Begins to save a training, in its run folder: it may go on as far as the next update. Collective; throws AgreedError.
+CheckpointSave begin_saving(const Training& training);
+
+/// Ends that, as the next checkpoint of the branch. Collective; throws AgreedError.
+void finish_saving(CheckpointSave& save, const Training& training, const Log& log);
+
+/// Both.
 void save_training(const Training& training, const Log& log);
 
 /// Throws AgreedError unless all ranks hold the same weights, and optimizer states where each has all. Collective.

@@ -1,6 +1,7 @@
 #include "launch/training/saver.h"
 
-#include "core/error.h"
+#include <utility>
+
 #include "distributed/agreement.h"
 #include "launch/training/resume.h"
 
@@ -13,22 +14,42 @@ bool Saver::due() const {
 }
 
 void Saver::save(bool last) {
+  finish(last);
   if (is_saved()) return;
+  const std::int64_t step = training_.progress.step;
   require_equal_replicas(training_);  // every rank writes a part
-  try {
-    save_training(training_, log_);
-    failed_ = false;
-    note_saved();
-  } catch (const AgreedError& error) {
-    const bool of_files = error.exit_code() == CheckpointError("").exit_code();
-    const bool stops = training_.job.configuration.checkpoint.on_failure == CheckpointConfig::OnFailure::Stop;
-    if (!of_files || last || stops) throw;
-    failed_ = true;
-    ++failures_;
-    log_.warn("warning: step " + std::to_string(training_.progress.step) + " is not saved: " + error.what() +
-              "; training goes on, the next save tries again (checkpoint.on_failure)");
-  }
   last_ = Clock::now();
+  try {
+    under_way_.emplace(UnderWay{step, begin_saving(training_)});
+  } catch (const AgreedError& error) {
+    fail(step, error, last);
+  }
+  // A GPU's memory would be read behind the next step's work, which is in the same queue.
+  if (last || training_.job.device.is_cuda()) finish(last);
+}
+
+void Saver::finish(bool last) {
+  if (!under_way_) return;
+  UnderWay ending = std::move(*under_way_);
+  under_way_.reset();
+  try {
+    finish_saving(ending.save, training_, log_);
+    failed_ = false;
+    saved_step_ = ending.step;
+  } catch (const AgreedError& error) {
+    fail(ending.step, error, last);
+  }
+}
+
+/// Throws `error` again, unless the training is to go on without this checkpoint.
+void Saver::fail(std::int64_t step, const Error& error, bool last) {
+  const bool of_files = error.exit_code() == CheckpointError("").exit_code();
+  const bool stops = training_.job.configuration.checkpoint.on_failure == CheckpointConfig::OnFailure::Stop;
+  if (!of_files || last || stops) throw AgreedError(error);
+  failed_ = true;
+  ++failures_;
+  log_.warn("warning: step " + std::to_string(step) + " is not saved: " + error.what() +
+            "; training goes on, the next save tries again (checkpoint.on_failure)");
 }
 
 }  // namespace longnet

@@ -2,14 +2,18 @@
 
 #include <chrono>
 #include <cstdint>
+#include <optional>
 
+#include "core/error.h"
+#include "distributed/sharded_checkpoint.h"
 #include "launch/output/log.h"
 #include "launch/training/training_step.h"
 
 namespace longnet {
 
-/// Saves a training when it is due. What a disk refuses ends nothing by itself: the checkpoints before are still there,
-/// and the next save may succeed (checkpoint.on_failure).
+/// Saves a training when it is due, on the CPU beside its next step: weights and optimizer change only in the update, which waits. What
+/// a disk refuses ends nothing by itself: the checkpoints before are still there, and the next save may succeed
+/// (checkpoint.on_failure).
 class Saver {
  public:
   Saver(const Training& training, const Log& log) : training_(training), log_(log) {}
@@ -19,20 +23,32 @@ class Saver {
 
   /// The training is now as a checkpoint has it, or where it began.
   void note_saved() { saved_step_ = training_.progress.step; }
-
   bool is_saved() const { return training_.progress.step == saved_step_; }
 
-  /// Saves between two steps, unless that is done. `last`: the program ends after it, so that a failure is one of the training. Collective;
-  /// throws AgreedError.
+  /// Begins to save between two steps, unless that is done. `last`: the program ends after it, so that it is finished, and a
+  /// failure is one of the training. Collective; throws AgreedError.
   void save(bool last);
+
+  /// Waits for a save that is under way. Before anything of the training changes, and at the end. Collective; throws
+  /// AgreedError.
+  void finish(bool last = false);
 
   std::int64_t failures() const { return failures_; }  ///< since the program started
 
  private:
   using Clock = std::chrono::steady_clock;
 
+  /// A save that is under way.
+  struct UnderWay {
+    std::int64_t step;
+    CheckpointSave save;
+  };
+
+  void fail(std::int64_t step, const Error& error, bool last);
+
   const Training& training_;
   const Log& log_;
+  std::optional<UnderWay> under_way_;
   Clock::time_point last_ = Clock::now();
   std::int64_t saved_step_ = -1;
   bool failed_ = false;  ///< the last one

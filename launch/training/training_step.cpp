@@ -170,6 +170,7 @@ std::optional<StartedStep> training_step(Training& training, const StopWish& sto
   own_gradients.mul_(clip_factor(common[0], config.optimizer.clip_norm) / totals[1]);
   started.learning_rate_ = learning_rate(config.optimizer, step, config.training.steps);
   if (!config.parallel.shard_optimizer) gather_parts(world, gradients);
+  if (training.before_update) training.before_update();
   training.optimizer->update(started.learning_rate_, skip);
   if (config.parallel.shard_optimizer) gather_parts(world, parameters.values());
 

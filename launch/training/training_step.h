@@ -3,6 +3,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 
@@ -18,6 +19,7 @@ struct Training {
   Job& job;
   std::unique_ptr<Optimizer> optimizer;
   TrainingProgress progress;
+  std::function<void()> before_update = {};  ///< called in each step before weights and optimizer change; collective
 };
 
 class StepClock;

@@ -65,7 +65,7 @@ struct Small {
     notes.program = "test";
     notes.config = {
         {"model", {{"heads", 4}}}, {"data", nlohmann::ordered_json::object()}, {"training", {{"steps", 9}}}};
-    save_checkpoint(world, folder, progress, notes, parameters.list(), states, Lineage::Continued, {.newest = 1});
+    CheckpointSave(world, folder, progress, notes, parameters.list(), states).finish(Lineage::Continued, {.newest = 1});
   }
   TrainingProgress load(const fs::path& folder) {
     return load_checkpoint(world, folder / checkpoint_name(3), parameters.list(), states);

@@ -43,13 +43,16 @@ Fate fate_of(const char* operation, const std::string& path) {
   static const std::string below = setting("FAIL_BELOW"), with = setting("FAIL_WITH"), log = setting("FAIL_LOG");
   static const long at = std::atol(setting("FAIL_AT").c_str());
   static std::atomic<long> count = 0;
-  static const bool other_rank = !setting("FAIL_RANK").empty() && setting("FAIL_RANK") != setting("OMPI_COMM_WORLD_RANK");
+  static const bool other_rank =
+      !setting("FAIL_RANK").empty() && setting("FAIL_RANK") != setting("OMPI_COMM_WORLD_RANK");
   if (below.empty() || other_rank || !path.starts_with(below)) return Fate::Works;
   const long number = ++count;
   if (!log.empty()) {
-    static const int descriptor = next<int(const char*, int, ...)>("open")(log.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
+    static const int descriptor =
+        next<int(const char*, int, ...)>("open")(log.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
     const std::string line = std::to_string(number) + " " + operation + " " + path + "\n";
-    [[maybe_unused]] const auto written = next<ssize_t(int, const void*, size_t)>("write")(descriptor, line.data(), line.size());
+    [[maybe_unused]] const auto written =
+        next<ssize_t(int, const void*, size_t)>("write")(descriptor, line.data(), line.size());
   }
   if (number != at) return Fate::Works;
   if (with == "short") return Fate::HalfWorks;
@@ -73,11 +76,15 @@ int open(const char* path, int flags, ...) {
   va_start(rest, flags);
   const mode_t mode = va_arg(rest, mode_t);
   va_end(rest);
-  return fate_of("open", std::string(path)) == Fate::Fails ? -1 : next<int(const char*, int, ...)>("open")(path, flags, mode);
+  return fate_of("open", std::string(path)) == Fate::Fails
+             ? -1
+             : next<int(const char*, int, ...)>("open")(path, flags, mode);
 }
 
 FILE* fopen64(const char* path, const char* mode) {
-  return fate_of("fopen", std::string(path)) == Fate::Fails ? nullptr : next<FILE*(const char*, const char*)>("fopen64")(path, mode);
+  return fate_of("fopen", std::string(path)) == Fate::Fails
+             ? nullptr
+             : next<FILE*(const char*, const char*)>("fopen64")(path, mode);
 }
 
 DIR* opendir(const char* path) {
@@ -87,25 +94,29 @@ DIR* opendir(const char* path) {
 ssize_t write(int descriptor, const void* bytes, size_t count) {
   const Fate fate = fate_of("write", descriptor);
   if (fate == Fate::Fails) return -1;
-  return next<ssize_t(int, const void*, size_t)>("write")(descriptor, bytes, fate == Fate::HalfWorks ? count / 2 : count);
+  return next<ssize_t(int, const void*, size_t)>("write")(descriptor, bytes,
+                                                          fate == Fate::HalfWorks ? count / 2 : count);
 }
 
 ssize_t pwrite(int descriptor, const void* bytes, size_t count, off_t offset) {
   const Fate fate = fate_of("pwrite", descriptor);
   if (fate == Fate::Fails) return -1;
-  return next<ssize_t(int, const void*, size_t, off_t)>("pwrite")(descriptor, bytes, fate == Fate::HalfWorks ? count / 2 : count, offset);
+  return next<ssize_t(int, const void*, size_t, off_t)>("pwrite")(descriptor, bytes,
+                                                                  fate == Fate::HalfWorks ? count / 2 : count, offset);
 }
 
 ssize_t read(int descriptor, void* bytes, size_t count) {
   const Fate fate = fate_of("read", descriptor);
   if (fate == Fate::Fails) return -1;
-  return next<ssize_t(int, void*, size_t)>("read")(descriptor, bytes, fate == Fate::HalfWorks && count > 1 ? count / 2 : count);
+  return next<ssize_t(int, void*, size_t)>("read")(descriptor, bytes,
+                                                   fate == Fate::HalfWorks && count > 1 ? count / 2 : count);
 }
 
 ssize_t pread(int descriptor, void* bytes, size_t count, off_t offset) {
   const Fate fate = fate_of("pread", descriptor);
   if (fate == Fate::Fails) return -1;
-  return next<ssize_t(int, void*, size_t, off_t)>("pread")(descriptor, bytes, fate == Fate::HalfWorks && count > 1 ? count / 2 : count, offset);
+  return next<ssize_t(int, void*, size_t, off_t)>("pread")(
+      descriptor, bytes, fate == Fate::HalfWorks && count > 1 ? count / 2 : count, offset);
 }
 
 int fsync(int descriptor) {
@@ -126,7 +137,8 @@ int close(int descriptor) {
 }
 
 int rename(const char* from, const char* to) noexcept {
-  return fate_of("rename", std::string(to)) == Fate::Fails ? -1 : next<int(const char*, const char*)>("rename")(from, to);
+  return fate_of("rename", std::string(to)) == Fate::Fails ? -1
+                                                           : next<int(const char*, const char*)>("rename")(from, to);
 }
 
 int mkdir(const char* path, mode_t mode) noexcept {
@@ -138,7 +150,8 @@ int unlink(const char* path) noexcept {
 }
 
 int unlinkat(int folder, const char* path, int flags) noexcept {
-  return fate_of("unlinkat", folder) == Fate::Fails ? -1 : next<int(int, const char*, int)>("unlinkat")(folder, path, flags);
+  return fate_of("unlinkat", folder) == Fate::Fails ? -1
+                                                    : next<int(int, const char*, int)>("unlinkat")(folder, path, flags);
 }
 
 int remove(const char* path) noexcept {
@@ -150,6 +163,8 @@ int rmdir(const char* path) noexcept {
 }
 
 int statvfs(const char* path, struct statvfs* result) noexcept {
-  return fate_of("statvfs", std::string(path)) == Fate::Fails ? -1 : next<int(const char*, struct statvfs*)>("statvfs")(path, result);
+  return fate_of("statvfs", std::string(path)) == Fate::Fails
+             ? -1
+             : next<int(const char*, struct statvfs*)>("statvfs")(path, result);
 }
 }

@@ -204,6 +204,14 @@ class Interruptions(SmallTraining):
             self.assert_nothing_runs()
             shutil.rmtree(self.folder / "run")
 
+    def test_closed_streams_are_in_nobodys_way(self):
+        for closed in (">&-", "<&- >&- 2>&-", "2>&-", ">/dev/full 2>/dev/full"):
+            line = " ".join([self.SCRIPT, "2", "train", str(self.config), closed])
+            result = subprocess.run(["bash", "-c", line], capture_output=True, text=True, timeout=60, env={**os.environ, "LONGNET": LONGNET})
+            self.assertEqual(result.returncode, 0, f"{closed}: {result.stderr}")
+            self.assertEqual(len(self.metrics()), 6)
+            shutil.rmtree(self.folder / "run")
+
     def test_control_c_in_a_pipeline_saves(self):
         line = " ".join([self.SCRIPT, "2", "train", str(self.config), *self.ENDLESS])
         process = subprocess.Popen(["bash", "-c", f"{line} 2>&1 | tee {self.folder}/log; exit ${{PIPESTATUS[0]}}"], start_new_session=True,
