@@ -82,6 +82,7 @@ void in_buckets(const Communicator& communicator, const at::Tensor& flat, std::i
 
 std::vector<Range> all_parts(const Communicator& communicator, std::int64_t count) {
   std::vector<Range> parts;
+  parts.reserve(static_cast<std::size_t>(communicator.size()));
   for (int part = 0; part < communicator.size(); ++part) parts.push_back(equal_part(count, part, communicator.size()));
   return parts;
 }

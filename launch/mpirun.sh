@@ -102,25 +102,28 @@ if [[ ${1:-} == train ]]; then saves=1; else saves=''; fi
 followed=()
 if command -v setpriv >/dev/null; then followed=(setpriv --pdeathsig "$([[ $saves ]] && echo USR1 || echo TERM)"); fi
 
-# What mpirun writes into a pipe goes through a relay, which goes on when the reader has gone (a Ctrl-C that ends `| tee`, too):
-# mpirun alone ends its ranks then.
-relays=()
+# What mpirun writes into a pipe or a socket goes through a relay, which goes on when the reader has gone (a Ctrl-C that ends `| tee`,
+# too): mpirun alone ends its ranks then. Results that go into a file go through another, which tells when they do not: mpirun does not.
+relays=() writer=''
 relayed() {
   trap '' INT TERM HUP USR1
   exec tee -p /dev/null
 }
 exec {out}>&1 {err}>&2
-if [[ $saves && -p /dev/fd/1 ]]; then
+if [[ ! $saves && ! -t 1 && ! -p /dev/fd/1 ]]; then
+  exec {out}> >(exec cat)
+  writer=$!
+elif [[ $saves && ! -t 1 && ! -f /dev/fd/1 && ! -c /dev/fd/1 ]]; then
   exec {out}> >(relayed)
   relays+=($!)
 fi
-if [[ $saves && -p /dev/fd/2 ]]; then
+if [[ $saves && ! -t 2 && ! -f /dev/fd/2 && ! -c /dev/fd/2 ]]; then
   exec {err}> >(relayed >&2)
   relays+=($!)
 fi
 # All lines are to have come when this script ends.
 drain() {
-  exec {out}>&- {err}>&-
+  exec {out}>&- {err}>&- || true
   for relay in "${relays[@]}"; do
     for ((tenths = 0; tenths < 50; ++tenths)); do
       if ! kill -0 "$relay" 2>/dev/null; then break; fi
@@ -149,7 +152,7 @@ run() {
 
 # Says what --quiet silences mpirun about.
 tell_of_killed_rank() {
-  if ((code <= 128)) || [[ $asked ]]; then return; fi
+  if ((code <= 128)); then return; fi
   echo "mpirun.sh: a rank was killed by SIG$(kill -l $((code - 128))); the memory of the host may not have sufficed (dmesg tells)" >&2 || true
 }
 
@@ -166,6 +169,10 @@ for ((restart = 1;; ++restart)); do
   run "$@"
   if [[ $ended_by ]]; then exit $((128 + $(kill -l "$ended_by"))); fi   # mpirun's own code tells nothing then
   tell_of_killed_rank
+  if [[ $writer ]]; then
+    exec {out}>&-
+    wait "$writer" || if ((code == 0)); then code=1; fi
+  fi
   if [[ ! $saves || $asked ]] || ((restart > restarts || code != 6 && code != 75 && code <= 128)); then exit $code; fi
   wait_before $restart
   if [[ $asked ]]; then exit 75; fi   # between two runs: what is saved stays

@@ -34,10 +34,10 @@ AppendFile::~AppendFile() {
   ::close(descriptor_);
 }
 
-bool AppendFile::is_in_place() const {
+bool AppendFile::is_whole() const {
   struct stat here = {}, there = {};
   return ::fstat(descriptor_, &here) == 0 && ::stat(path_.c_str(), &there) == 0 && here.st_dev == there.st_dev &&
-         here.st_ino == there.st_ino;
+         here.st_ino == there.st_ino && static_cast<std::uint64_t>(here.st_size) >= size_;
 }
 
 void AppendFile::append(std::string_view record) {

@@ -18,8 +18,8 @@ class AppendFile {
   /// Throws FileError when the disk refuses; the file then ends where it did before.
   void append(std::string_view record);
 
-  /// Whether the path still leads to this file: it may have been removed, or moved.
-  bool is_in_place() const;
+  /// Whether the path still leads to this file, and it holds what was written: it may have been removed, moved, or cut.
+  bool is_whole() const;
 
  private:
   std::filesystem::path path_;

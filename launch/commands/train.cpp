@@ -229,6 +229,11 @@ class Run {
     StartedStep started;
   };
 
+  /// Throws when another job has the folder. On the first rank.
+  void hold_folder(bool now) {
+    if (lock_->require_held(now)) folder_->begin_anew();
+  }
+
   /// Tells of the last step, once.
   void report_last() { report(std::exchange(last_, {})); }
 
@@ -237,7 +242,7 @@ class Run {
     const StepResult result = step->started.result();
     const double rate = static_cast<double>(result.tokens) / result.seconds;
     if (first_) {
-      lock_->require_held();
+      hold_folder(/*now=*/false);
       folder_->write({step->number, result.loss, result.gradient_norm, result.learning_rate, step->tokens,
                       result.seconds, rate, step->peak_memory_bytes, result.exchange_bytes, result.skipped,
                       saver_.failures()});
@@ -274,7 +279,7 @@ class Run {
   void save(const ControlWord& decision) {
     if (skipped_in_a_row_ == 0) {
       agree(*job_.mesh.world, [&] {
-        if (first_) lock_->require_held(/*now=*/true);  // another job may have the folder
+        if (first_) hold_folder(/*now=*/true);
       });
       return saver_.save(/*last=*/decision.stop || decision.signal);
     }
@@ -317,10 +322,13 @@ class Run {
       log_.warn("stopped on request in the first step; nothing to save");
       return;
     }
-    log_.warn("stopped on request after step " + std::to_string(step) + more +
-              (skipped_in_a_row_ == 0
-                   ? "; the checkpoint is saved, start again to go on"
-                   : "; start again to go on from the checkpoint before the steps that were skipped"));
+    const char* what = "; the checkpoint is saved, start again to go on";
+    if (skipped_in_a_row_ > 0) {
+      what = saver_.has_saved()
+                 ? "; start again to go on from the checkpoint before the steps that were skipped"
+                 : "; nothing is saved, because the last steps were skipped and there is no checkpoint before them";
+    }
+    log_.warn("stopped on request after step " + std::to_string(step) + more + what);
   }
 
   Job& job_;

@@ -38,9 +38,10 @@ void RetryingFile::write(std::string record) {
 
 bool RetryingFile::flush() {
   try {
-    if (file_ && !file_->is_in_place()) {
+    if (file_ && !file_->is_whole()) {
       file_.reset();
-      say_("warning: " + path_.string() + ": was removed or moved; what comes now is in a new one");
+      say_("warning: " + path_.string() +
+           ": was removed, moved or cut by somebody; what comes now is in what is there");
     }
     if (!file_) file_.emplace(path_);
     for (; !waiting_.empty(); waiting_.pop_front()) {

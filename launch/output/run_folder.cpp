@@ -123,13 +123,20 @@ void write_configuration(const fs::path& path, const nlohmann::ordered_json& res
 
 RunFolder::RunFolder(const fs::path& folder, const nlohmann::ordered_json& resolved, bool tensorboard,
                      std::int64_t step, MetricsBefore before, const Log& log)
-    : metrics_(folder / "metrics.jsonl", [log](const std::string& line) { log.warn(line); }) {
-  write_configuration(folder / "config.yaml", resolved, log);
+    : folder_(folder),
+      resolved_(resolved),
+      log_(log),
+      metrics_(folder / "metrics.jsonl", [log](const std::string& line) { log.warn(line); }) {
+  begin_anew();
   prepare_metrics(folder / "metrics.jsonl", step, before, log);
   if (!tensorboard) return;
   events_ =
       std::make_unique<RetryingFile>(folder / event_file_name(), [log](const std::string& line) { log.warn(line); });
   events_->write(first_event_record());
+}
+
+void RunFolder::begin_anew() const {
+  write_configuration(folder_ / "config.yaml", resolved_, log_);
 }
 
 void RunFolder::write(const StepMetrics& m) {

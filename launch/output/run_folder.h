@@ -44,10 +44,16 @@ class RunFolder {
   RunFolder(const std::filesystem::path& folder, const nlohmann::ordered_json& resolved, bool tensorboard,
             std::int64_t step, MetricsBefore before, const Log& log);
 
+  /// Puts config.yaml into a folder that was made anew.
+  void begin_anew() const;
+
   void write(const StepMetrics& metrics);
   void write_evaluation(std::int64_t step, double loss);
 
  private:
+  std::filesystem::path folder_;
+  nlohmann::ordered_json resolved_;
+  Log log_;
   void write_events(std::int64_t step, const std::vector<std::pair<std::string, double>>& scalars);
 
   RetryingFile metrics_;

@@ -1,6 +1,7 @@
 #include "launch/output/run_lock.h"
 
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -88,6 +89,13 @@ std::string text_of(const Json& json, const char* key) {
   return json.is_object() && json.contains(key) && json[key].is_string() ? json[key].get<std::string>() : "";
 }
 
+/// What tells a folder from another that gets its name; empty where there is none.
+std::string identity_of(const fs::path& folder) {
+  struct stat status = {};
+  if (::stat(folder.c_str(), &status) != 0) return {};
+  return std::to_string(status.st_dev) + " " + std::to_string(status.st_ino);
+}
+
 /// What a lock says about its owner: its first line. The second is the number.
 Json owner_of(const std::string& content) {
   try {
@@ -122,7 +130,7 @@ std::string describe(const Json& owner) {
 }  // namespace
 
 RunLock::RunLock(const fs::path& run, Settings settings)
-    : path_(run / "lock"), settings_(std::move(settings)), owner_(describe_this_process()) {
+    : path_(run / "lock"), folder_(identity_of(run)), settings_(std::move(settings)), owner_(describe_this_process()) {
   take();
   if (held_) thread_ = std::thread([this] { grow(); });
 }
@@ -152,19 +160,24 @@ bool RunLock::is_ours() const {
   }
 }
 
-void RunLock::require_held(bool now) {
-  if (!held_ || (!now && Clock::now() - looked_ < settings_.period)) return;
+bool RunLock::require_held(bool now) {
+  if (!held_ || (!now && Clock::now() - looked_ < settings_.period)) return false;
   looked_ = Clock::now();
-  std::error_code error;
   const fs::path run = path_.parent_path();
-  if (!fs::exists(run, error)) throw FileError(run.string() + ": the run folder was removed or moved by somebody");
-  auto content = read_anew(path_);
-  if (!content && create()) {
-    if (held_) settings_.say("the run folder's lock was removed by somebody; it is there again");
-    return;
+  std::error_code error;
+  const bool gone = identity_of(run) != folder_;
+  if (gone) {
+    fs::create_directories(run, error);  // where that fails, so does what comes
+    folder_ = identity_of(run);
+    settings_.say("warning: " + run.string() +
+                  ": was removed or moved by somebody; it is made anew, without what was in it");
   }
-  content = read_anew(path_);
-  if (content && content->starts_with(owner_)) return;
+  if (!read_anew(path_) && create()) {
+    if (held_ && !gone) settings_.say("the run folder's lock was removed by somebody; it is there again");
+    return gone;
+  }
+  const auto content = read_anew(path_);
+  if (content && content->starts_with(owner_)) return gone;
   throw FileError(path_.string() + ": the run folder was taken over by " +
                   (content ? describe(owner_of(*content)) : "somebody who has removed the lock again"));
 }

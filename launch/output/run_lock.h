@@ -40,9 +40,10 @@ class RunLock {
   /// Lets other jobs have the folder. For any thread, while no other uses this object.
   void give_back();
 
-  /// Throws FileError when another job has taken the folder over, which this one cannot have heard while it was stopped, or
-  /// when the folder is gone. A lock that somebody has removed is made again, which is said. `now`: looks even if it has just looked.
-  void require_held(bool now = false);
+  /// Throws FileError when another job has taken the folder over, which this one cannot have heard while it was stopped. A lock that
+  /// somebody has removed is made again, and so is the folder, which is said. `now`: looks even if it has just looked. Returns
+  /// whether the folder is a new one.
+  bool require_held(bool now = false);
 
  private:
   using Clock = std::chrono::steady_clock;
@@ -57,6 +58,7 @@ class RunLock {
   std::string content(std::int64_t number) const;
 
   std::filesystem::path path_;
+  std::string folder_;  ///< which it is, whatever its name
   Settings settings_;
   std::string owner_;  ///< what the lock says of this job, in JSON, without the number
   bool held_ = false;

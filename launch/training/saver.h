@@ -23,6 +23,8 @@ class Saver {
 
   /// The training is now as a checkpoint has it, or where it began.
   void note_saved() { saved_step_ = training_.progress.step; }
+  /// Whether there is any checkpoint.
+  bool has_saved() const { return saved_step_ > 0; }
   bool is_saved() const { return training_.progress.step == saved_step_; }
 
   /// Begins to save between two steps, unless that is done. `last`: the program ends after it, so that it is finished, and a

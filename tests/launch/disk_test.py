@@ -66,24 +66,27 @@ class Disk(SmallTraining):
         (self.folder / "run/lock").unlink()
         (self.folder / "run/metrics.jsonl").unlink()
         self.wait_for_steps(process)
+        os.truncate(self.folder / "run/metrics.jsonl", 0)
+        self.wait_for_steps(process)
         process.send_signal(signal.SIGTERM)
         output, _ = process.communicate(timeout=60)
         self.assertEqual(process.returncode, 75, output)
-        self.assertIn("metrics.jsonl: was removed or moved; what comes now is in a new one", output)
+        self.assertEqual(output.count("metrics.jsonl: was removed, moved or cut by somebody"), 2, output)
         self.assertIn("the run folder's lock was removed by somebody; it is there again", output)
         last = self.metrics()[-1]["step"]
         self.assertTrue((self.folder / f"run/checkpoints/step-{last:08d}/manifest.json").exists())
         self.assertFalse((self.folder / "run/lock").exists())
 
-    def test_a_run_folder_that_is_moved_away_is_not_begun_anew(self):
+    def test_a_run_folder_that_is_moved_away_is_made_anew(self):
         process = subprocess.Popen(self.command(2, "train", self.config, *self.ENDLESS), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         self.wait_for_steps(process)
         (self.folder / "run").rename(self.folder / "elsewhere")
         process.send_signal(signal.SIGUSR1)
         output, _ = process.communicate(timeout=60)
-        self.assertEqual(process.returncode, 1, output)
-        self.assertIn(f"{self.folder}/run: the run folder was removed or moved by somebody", output)
-        self.assertFalse((self.folder / "run").exists())
+        self.assertEqual(process.returncode, 75, output)
+        self.assertIn(f"{self.folder}/run: was removed or moved by somebody; it is made anew, without what was in it", output)
+        self.assertTrue(list((self.folder / "run/checkpoints").glob("step-*/manifest.json")))
+        self.assertEqual((self.folder / "run/config.yaml").read_text(), (self.folder / "elsewhere/config.yaml").read_text())
 
     def test_lines_that_metrics_lack_are_told(self):
         self.train(1)

@@ -7,9 +7,11 @@ import json
 import os
 import pty
 import re
+import signal
 import struct
 import subprocess
 import tempfile
+import time
 
 from harness import CONFIG, LONGNET, MPIRUN, SmallTraining, main, settings
 
@@ -329,6 +331,16 @@ class Program(SmallTraining):
         self.expect_config_error(5, "not finite in 3 steps in a row", "optimizer.learning_rate=1e38", "optimizer.warmup_steps=0",
                                  "training.skipped_steps_limit=3", "training.steps=100", "checkpoint.every_steps=1")
         self.expect_config_error(5, "not finite in the last 2 steps: they are not saved", "optimizer.learning_rate=1e-3", "training.steps=3")
+
+    def test_a_stop_amid_skipped_steps_says_that_nothing_is_saved(self):
+        process = subprocess.Popen([LONGNET, "train", str(self.config), *self.ENDLESS, *settings("optimizer.learning_rate=1e30", "training.skipped_steps_limit=1000000")],
+                                   stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        while not any(line["skipped"] for line in (self.metrics() if (self.folder / "run/metrics.jsonl").exists() else [])):
+            time.sleep(0.05)
+        process.send_signal(signal.SIGTERM)
+        output, _ = process.communicate(timeout=60)
+        self.assertEqual(process.returncode, 75, output)
+        self.assertIn("nothing is saved, because the last steps were skipped", output)
 
     def test_skipped_steps_displace_no_checkpoint(self):
         each = ("checkpoint.every_steps=1", "checkpoint.keep=2")
