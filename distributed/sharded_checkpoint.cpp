@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <chrono>
 #include <cstdio>
 #include <map>
 #include <memory>
@@ -337,7 +338,9 @@ CheckpointSave::CheckpointSave(Communicator& world, const fs::path& folder, cons
   });
   const fs::path shard = partial_ / shard_name(world.rank(), world.size());
   written_ = std::async(std::launch::async, [shard, &parameters, states, rank = world.rank(), ranks = world.size()] {
-    return write_shard(shard, parameters, states, rank, ranks);
+    const auto begin = std::chrono::steady_clock::now();
+    const FileDigest digest = write_shard(shard, parameters, states, rank, ranks);
+    return Written{digest, std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count()};
   });
 }
 
@@ -346,7 +349,11 @@ Publication CheckpointSave::finish(Lineage lineage, const Retention& retention) 
   Publication changes;
   try {
     FileDigest mine{0, std::string(32, '0')};
-    agree_on_files(world_, [&] { mine = written_.get(); });
+    agree_on_files(world_, [&] {
+      const Written written = written_.get();
+      mine = written.digest;
+      cost_ = {mine.bytes, written.seconds};
+    });
     const auto digests = gather_digests(world_, mine);
     agree_on_files(world_, [&] {
       if (!first) return;

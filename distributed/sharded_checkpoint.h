@@ -40,11 +40,24 @@ class CheckpointSave {
   /// was written, when a disk refuses.
   Publication finish(Lineage lineage, const Retention& retention);
 
+  /// What writing this rank's shard took, once that is finished.
+  struct Cost {
+    std::uint64_t bytes = 0;
+    double seconds = 0;
+  };
+  const Cost& cost() const { return cost_; }
+
  private:
+  struct Written {
+    FileDigest digest;
+    double seconds;
+  };
+
   Communicator& world_;
   std::filesystem::path folder_, partial_;
   Manifest manifest_;
-  std::future<FileDigest> written_;  ///< this rank's shard; waits for it when it goes
+  Cost cost_;
+  std::future<Written> written_;  ///< this rank's shard; waits for it when it goes
 };
 
 /// What a checkpoint says about itself.

@@ -1,5 +1,6 @@
 #include "launch/training/saver.h"
 
+#include <sstream>
 #include <utility>
 
 #include "distributed/agreement.h"
@@ -32,10 +33,16 @@ void Saver::finish(bool last) {
   if (!under_way_) return;
   UnderWay ending = std::move(*under_way_);
   under_way_.reset();
+  const auto begin = Clock::now();
   try {
     finish_saving(ending.save, training_, log_);
     failed_ = false;
     saved_step_ = ending.step;
+    const std::chrono::duration<double> waited = Clock::now() - begin;
+    std::ostringstream line;
+    line << "saved step " << ending.step << ": a shard of " << ending.save.cost().bytes << " bytes, written in "
+         << ending.save.cost().seconds << " s; the training waited " << waited.count() << " s";
+    log_.record(line.str());
   } catch (const AgreedError& error) {
     fail(ending.step, error, last);
   }

@@ -41,7 +41,7 @@ enum class Fate { Works, Fails, HalfWorks };
 
 Fate fate_of(const char* operation, const std::string& path) {
   static const std::string below = setting("FAIL_BELOW"), with = setting("FAIL_WITH"), log = setting("FAIL_LOG");
-  static const long at = std::atol(setting("FAIL_AT").c_str());
+  static const long at = std::strtol(setting("FAIL_AT").c_str(), nullptr, 10);
   static std::atomic<long> count = 0;
   static const bool other_rank =
       !setting("FAIL_RANK").empty() && setting("FAIL_RANK") != setting("OMPI_COMM_WORLD_RANK");
