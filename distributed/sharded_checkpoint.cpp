@@ -331,7 +331,7 @@ CheckpointSave::CheckpointSave(Communicator& world, const fs::path& folder, cons
       folder_(folder),
       partial_(partial_folder(folder, progress.step, run_name(world))),
       manifest_{progress, notes, {}, stored_tensors(parameters, states, world.size())} {
-  agree_on_files(world, [&] {
+  agree_or_discard([&] {
     if (world.rank() != 0) return;
     fs::create_directories(partial_);
     require_room(partial_, parameters, states);
@@ -344,27 +344,30 @@ CheckpointSave::CheckpointSave(Communicator& world, const fs::path& folder, cons
   });
 }
 
-Publication CheckpointSave::finish(Lineage lineage, const Retention& retention) {
-  const bool first = world_.rank() == 0;
-  Publication changes;
+void CheckpointSave::agree_or_discard(const std::function<void()>& work) {
   try {
-    FileDigest mine{0, std::string(32, '0')};
-    agree_on_files(world_, [&] {
-      const Written written = written_.get();
-      mine = written.digest;
-      cost_ = {mine.bytes, written.seconds};
-    });
-    const auto digests = gather_digests(world_, mine);
-    agree_on_files(world_, [&] {
-      if (!first) return;
-      write_manifest(partial_, manifest_, digests);
-      changes = publish_checkpoint(partial_, folder_, manifest_.progress.step, lineage, retention);
-    });
-  } catch (const AgreedError&) {  // on all ranks: nobody writes any more
+    agree_on_files(world_, work);
+  } catch (const AgreedError&) {
     std::error_code ignored;
-    if (first) fs::remove_all(partial_, ignored);
+    if (world_.rank() == 0) fs::remove_all(partial_, ignored);
     throw;
   }
+}
+
+Publication CheckpointSave::finish(Lineage lineage, const Retention& retention) {
+  FileDigest mine{0, std::string(32, '0')};
+  agree_or_discard([&] {
+    const Written written = written_.get();
+    mine = written.digest;
+    cost_ = {mine.bytes, written.seconds};
+  });
+  const auto digests = gather_digests(world_, mine);
+  Publication changes;
+  agree_or_discard([&] {
+    if (world_.rank() != 0) return;
+    write_manifest(partial_, manifest_, digests);
+    changes = publish_checkpoint(partial_, folder_, manifest_.progress.step, lineage, retention);
+  });
   return changes;
 }
 

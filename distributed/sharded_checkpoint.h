@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <future>
 #include <string>
 #include <vector>
@@ -52,6 +53,9 @@ class CheckpointSave {
     FileDigest digest;
     double seconds;
   };
+
+  /// agree_on_files(), and removes what was written where that fails: on all ranks, so that nobody writes any more.
+  void agree_or_discard(const std::function<void()>& work);
 
   Communicator& world_;
   std::filesystem::path folder_, partial_;
