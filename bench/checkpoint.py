@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """What saving costs a training that saves after each step, and how fast it writes, next to dd with fsync on the same disk in the same run.
 
-    bench/checkpoint.py [--ranks 1] [--width 1024] [--layers 7] [--folder FOLDER]
+    bench/checkpoint.py [--ranks 1] [--width 1024] [--layers 7] [--tokens 4096] [--keep 1] [--folder FOLDER]
 
 A step trains on some thousand tokens, so that it takes longer than its save. "alone" is the last save, which nothing goes beside."""
 
@@ -21,7 +21,7 @@ def saves(folder, options):
     """Bytes, seconds of writing and seconds of waiting of each save."""
     settings = {"run": f"{folder}/run", "model.width": options.width, "model.layers": options.layers, "model.feed_forward": 4 * options.width,
                 "model.heads": options.width // 64, "model.vocabulary": 256, "data.sequence_length": options.tokens, "training.batch_size": 1,
-                "training.steps": 5, "training.precision": "fp32", "checkpoint.every_steps": 1, "checkpoint.keep": 1}
+                "training.steps": 5, "training.precision": "fp32", "checkpoint.every_steps": 1, "checkpoint.keep": options.keep}
     command = [ROOT / "launch/mpirun.sh", str(options.ranks), "train", ROOT / "configs/paper-125m.yaml"]
     command += [option for key, value in settings.items() for option in ("--set", f"{key}={value}")]
     subprocess.run(command, check=True, capture_output=True)
@@ -43,6 +43,7 @@ def main():
     parser.add_argument("--width", type=int, default=1024)
     parser.add_argument("--layers", type=int, default=7)
     parser.add_argument("--tokens", type=int, default=4096)
+    parser.add_argument("--keep", type=int, default=1)
     parser.add_argument("--folder")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
