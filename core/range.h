@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 
 namespace longnet {
@@ -12,6 +13,12 @@ struct Range {
   std::int64_t size() const { return end - begin; }
   bool operator==(const Range&) const = default;
 };
+
+/// What lies in both; empty where nothing does.
+inline Range overlap(Range a, Range b) {
+  const std::int64_t begin = std::max(a.begin, b.begin);
+  return {begin, std::max(begin, std::min(a.end, b.end))};
+}
 
 /// Part number `part` of 0 <= i < `total` in `parts` parts, whose sizes differ by one at most.
 inline Range equal_part(std::int64_t total, std::int64_t part, std::int64_t parts) {

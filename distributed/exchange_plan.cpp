@@ -13,10 +13,6 @@ std::int64_t count(const std::vector<Span>& rows) {
                          [](std::int64_t sum, const Span& span) { return sum + span.count; });
 }
 
-Range overlap(Range a, Range b) {
-  return {std::max(a.begin, b.begin), std::min(a.end, b.end)};
-}
-
 /// The ranks that hold a part of `segment`.
 std::vector<int> ranks_of(Range segment, const SequenceLayout& layout) {
   std::vector<int> ranks;

@@ -50,11 +50,6 @@ std::int64_t count_of(const std::vector<Parameter>& parameters) {
   return count;
 }
 
-Range intersection(Range a, Range b) {
-  const std::int64_t begin = std::max(a.begin, b.begin);
-  return {begin, std::max(begin, std::min(a.end, b.end))};
-}
-
 /// `flat` without what lies outside `range`; it begins with the element `begin`.
 at::Tensor cut(const at::Tensor& flat, Range range, std::int64_t begin) {
   return flat.slice(0, range.begin - begin, range.end - begin);
@@ -67,7 +62,7 @@ std::vector<StoredRange> stored_ranges(const std::vector<Parameter>& parameters,
   std::int64_t begin = 0;
   for (const Parameter& parameter : parameters) {
     const std::int64_t end = begin + parameter.value.numel();
-    const Range in_flat = intersection({begin, end}, own);
+    const Range in_flat = overlap({begin, end}, own);
     if (in_flat.size() > 0) result.push_back({&parameter, {in_flat.begin - begin, in_flat.end - begin}, in_flat});
     begin = end;
   }
@@ -252,7 +247,7 @@ void find_memory(std::vector<Run>& runs, Range own, int rank) {
     if (run.state->held == FlatState::Held::Whole) {
       run.values = cut(flat, run.range, 0);
     } else if (run.reader == rank) {
-      const bool all_mine = intersection(run.range, own) == run.range;
+      const bool all_mine = overlap(run.range, own) == run.range;
       run.values = all_mine ? cut(flat, run.range, own.begin) : at::empty({run.range.size()}, flat.options());
     }
   }
@@ -279,7 +274,7 @@ void read_runs(const fs::path& checkpoint, const std::vector<Run>& runs, int ran
 std::unique_ptr<Work> share_by_parts(Communicator& world, const Run& run, std::int64_t count) {
   std::vector<Message> sends, receives;
   for (int rank = 0; rank < world.size(); ++rank) {
-    const Range part = equal_part(count, rank, world.size()), theirs = intersection(run.range, part);
+    const Range part = equal_part(count, rank, world.size()), theirs = overlap(run.range, part);
     if (theirs.size() == 0) continue;
     const bool mine = rank == world.rank(), read_here = run.reader == world.rank();
     if (mine && read_here) cut(run.state->flat, theirs, part.begin).copy_(cut(run.values, theirs, run.range.begin));

@@ -28,7 +28,8 @@ struct FlatState {
 };
 
 /// A checkpoint `folder`/step-NNNNNNNN on its way to the disk: each rank writes its part of each flat tensor on a thread of
-/// its own, while the caller goes on. What the states hold must not change until it is finished.
+/// its own, while the caller goes on. What the states hold must not change until it is finished, and
+/// `parameters` must stay.
 class CheckpointSave {
  public:
   /// Collective; throws AgreedError when there is no room or no folder can be made.

@@ -27,7 +27,7 @@ at::Tensor key_counts(const AttentionPlan& plan, std::int64_t position) {
     const BranchHeads heads{branch, plan.heads, plan.mixture.head_offsets};
     const std::int64_t begin = segment_begin(branch, position);
     const std::int64_t end = plan.causal ? position + 1 : std::min(begin + branch.segment, plan.length);
-    const Range keys{std::max(begin, plan.own.begin), std::min(end, plan.own.end)};
+    const Range keys = overlap({begin, end}, plan.own);
     for (std::int64_t head = 0; head < plan.heads; ++head) {
       if ((position - begin) % branch.rate != heads.offset(head)) continue;
       add_at_rows(counts, heads, head, begin, keys, plan.own.begin, 1);

@@ -2,8 +2,6 @@
 
 #include <ATen/ATen.h>
 
-#include <algorithm>
-
 namespace longnet {
 
 AdamW::AdamW(ParameterSet& parameters, const std::vector<Range>& parts, const AdamWSettings& settings)
@@ -17,9 +15,9 @@ AdamW::AdamW(ParameterSet& parameters, const std::vector<Range>& parts, const Ad
     std::int64_t begin = 0;
     for (const Parameter& parameter : parameters.list()) {
       const std::int64_t end = begin + parameter.value.numel();
-      const Range own{std::max(begin, part.begin), std::min(end, part.end)};
+      const Range own = overlap({begin, end}, part);
       begin = end;
-      if (own.size() <= 0) continue;
+      if (own.size() == 0) continue;
       Group& group = groups_[parameter.decays ? 0 : 1];
       group.values.push_back(parameters.values().slice(0, own.begin, own.end));
       group.gradients.push_back(parameters.gradients().slice(0, own.begin, own.end));

@@ -16,8 +16,8 @@ struct AdamWSettings {
   double weight_decay = 0.01;
 };
 
-/// AdamW (arXiv 1711.05101) over parts of a ParameterSet (see make_optimizer). Parameters decay as Parameter::decays says. The bias correction counts
-/// the updates that were made.
+/// AdamW (arXiv 1711.05101) over parts of a ParameterSet (see make_optimizer). Parameters decay as Parameter::decays says.
+/// The bias correction counts the updates that were made.
 class AdamW : public Optimizer {
  public:
   AdamW(ParameterSet& parameters, const std::vector<Range>& parts, const AdamWSettings& settings);

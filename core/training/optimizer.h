@@ -27,8 +27,7 @@ class Optimizer {
   virtual std::int64_t updates() const = 0;
   virtual void set_updates(std::int64_t updates) = 0;
 
-  /// What it remembers from update to update, by name; each flat like its parts of
-  /// ParameterSet::values().
+  /// What it remembers from update to update, by name; each flat like its parts of ParameterSet::values().
   virtual std::vector<std::pair<std::string, at::Tensor>> states() const = 0;
 };
 
