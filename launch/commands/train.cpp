@@ -124,7 +124,8 @@ class Run {
     try {
       return run();
     } catch (const AgreedError& error) {  // on all ranks: they leave together, and leave nothing under way
-      save_before_leaving(error.exit_code() == DataError("").exit_code());
+      const bool data_went_bad = error.exit_code() == DataError("").exit_code();
+      save_before_leaving(/*steps_are_sound=*/data_went_bad);
       if (last_) last_->started.result();
       job_.mesh.world->barrier();
       throw;
@@ -142,9 +143,9 @@ class Run {
     while (progress.step < config_.training.steps && !stopped) {
       const auto started = next_step();
       if (!started) {
-        stopped = true;
         give_up_step();
-        break;
+        stopped = true;
+        continue;
       }
       const ControlWord decision = agree_on(world, wishes_for(progress.step, job_, signals_, saver_));
       report(std::exchange(last_, LastStep{progress.step, progress.tokens, decision.peak_memory_bytes, *started}));
@@ -159,12 +160,11 @@ class Run {
     return 0;
   }
 
-  /// Finishes a save that is under way: its step was sound. `begun`: begins one, too, because data that went bad say nothing
-  /// about the steps before.
-  void save_before_leaving(bool begun) {
+  /// Finishes a save that is under way: its step was sound. Saves what came after it, too, where the steps made are sound.
+  void save_before_leaving(bool steps_are_sound) {
     try {
       saver_.finish(/*last=*/true);
-      if (!begun) return;
+      if (!steps_are_sound) return;
       report_last();
       if (saver_.is_saved()) return;
       ControlWord decision;

@@ -51,11 +51,11 @@ class RunFolder {
   void write_evaluation(std::int64_t step, double loss);
 
  private:
+  void write_events(std::int64_t step, const std::vector<std::pair<std::string, double>>& scalars);
+
   std::filesystem::path folder_;
   nlohmann::ordered_json resolved_;
   Log log_;
-  void write_events(std::int64_t step, const std::vector<std::pair<std::string, double>>& scalars);
-
   RetryingFile metrics_;
   std::unique_ptr<RetryingFile> events_;  ///< null without TensorBoard
 };

@@ -163,23 +163,26 @@ bool RunLock::is_ours() const {
 bool RunLock::require_held(bool now) {
   if (!held_ || (!now && Clock::now() - looked_ < settings_.period)) return false;
   looked_ = Clock::now();
+  const auto taken_over = [this](const std::string& by) {
+    return FileError(path_.string() + ": the run folder was taken over by " + by);
+  };
+  if (const auto content = read_anew(path_)) {
+    if (content->starts_with(owner_)) return false;
+    throw taken_over(describe(owner_of(*content)));
+  }
   const fs::path run = path_.parent_path();
   std::error_code error;
-  const bool gone = identity_of(run) != folder_;
+  fs::create_directories(run, error);  // where that fails, so does what comes
+  const std::string before = std::exchange(folder_, identity_of(run));
+  const bool gone = folder_ != before;
+  if (!create()) throw taken_over("another job, which took the lock's place");
   if (gone) {
-    fs::create_directories(run, error);  // where that fails, so does what comes
-    folder_ = identity_of(run);
     settings_.say("warning: " + run.string() +
                   ": was removed or moved by somebody; it is made anew, without what was in it");
+  } else if (held_) {
+    settings_.say("the run folder's lock was removed by somebody; it is there again");
   }
-  if (!read_anew(path_) && create()) {
-    if (held_ && !gone) settings_.say("the run folder's lock was removed by somebody; it is there again");
-    return gone;
-  }
-  const auto content = read_anew(path_);
-  if (content && content->starts_with(owner_)) return gone;
-  throw FileError(path_.string() + ": the run folder was taken over by " +
-                  (content ? describe(owner_of(*content)) : "somebody who has removed the lock again"));
+  return gone;
 }
 
 void RunLock::take() {

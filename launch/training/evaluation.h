@@ -19,7 +19,8 @@ struct EvaluationResult {
 /// Throws unless something is held out, and enough for a sequence of `length`, which the user gave as `key`: ConfigError, DataError.
 void require_held_out(const Job& job, std::int64_t length, const std::string& key = "data.sequence_length");
 
-/// The loss on the first `sequences` validation sequences, of `length` positions. Throws what require_held_out throws. Collective; the result is the same on all ranks.
+/// The loss on the first `sequences` validation sequences, of `length` positions. Throws what require_held_out
+/// throws. Collective; the result is the same on all ranks.
 EvaluationResult evaluate(Job& job, std::int64_t length, std::int64_t sequences);
 
 /// The same; none when the ranks have given it up.
