@@ -6,6 +6,7 @@
 A step trains on some thousand tokens, so that it takes longer than its save. "alone" is the last save, which nothing goes beside."""
 
 import argparse
+import json
 import re
 import statistics
 import subprocess
@@ -14,11 +15,12 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-SAVED = re.compile(r"saved step (\d+): a shard of (\d+) bytes, written in (\S+) s; the training waited (\S+) s")
+SAVED = re.compile(r"saved step (\d+): (\d+) bytes, the shard of the first rank written in (\S+) s; the training waited (\S+) s")
 
 
 def saves(folder, options):
-    """Bytes, seconds of writing and seconds of waiting of each save."""
+    """Bytes, seconds of writing and seconds of waiting of each save. What the training has waited beside steps is in its metrics: for the
+    beginning, the end, and the removal of the checkpoint before."""
     settings = {"run": f"{folder}/run", "model.width": options.width, "model.layers": options.layers, "model.feed_forward": 4 * options.width,
                 "model.heads": options.width // 64, "model.vocabulary": 256, "data.sequence_length": options.tokens, "training.batch_size": 1,
                 "training.steps": 5, "training.precision": "fp32", "checkpoint.every_steps": 1, "checkpoint.keep": options.keep}
@@ -26,7 +28,9 @@ def saves(folder, options):
     command += [option for key, value in settings.items() for option in ("--set", f"{key}={value}")]
     subprocess.run(command, check=True, capture_output=True)
     found = SAVED.findall(Path(f"{folder}/run/log.txt").read_text())
-    return [(int(size), float(written), float(waited)) for _, size, written, waited in found]
+    totals = [json.loads(line)["save_seconds_waited"] for line in Path(f"{folder}/run/metrics.jsonl").read_text().splitlines()]
+    beside = [after - before for before, after in zip(totals, totals[1:])] + [float(found[-1][3])]
+    return [(int(size), float(written), waited) for (_, size, written, _), waited in zip(found, beside)]
 
 
 def dd(folder, size):
@@ -51,7 +55,7 @@ def main():
         measured = saves(folder, options)
         disk += [dd(folder, 1 << 30) for _ in range(2)]
         disk = statistics.median(disk)
-        size = options.ranks * measured[0][0]
+        size = measured[0][0]
         beside, (_, alone, waited_alone) = measured[:-1], measured[-1]
         waited = statistics.median(each[2] for each in beside)
         print(f"{size / 1e9:.2f} GB in {options.ranks} shards; dd: {disk / 1e6:.0f} MB/s")

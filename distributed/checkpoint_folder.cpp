@@ -5,7 +5,7 @@
 #include <charconv>
 #include <cstdio>
 #include <nlohmann/json.hpp>
-#include <optional>
+#include <set>
 #include <string_view>
 #include <utility>
 
@@ -47,18 +47,32 @@ std::vector<std::pair<std::int64_t, fs::path>> numbered_folders(const fs::path& 
   return found;
 }
 
-CheckpointList look_into(const fs::path& folder) {
-  CheckpointList list;
+/// A sound checkpoint.
+struct Found {
+  fs::path path;
+  CheckpointRecord record;
+};
+
+/// Those of a folder, newest first. Adds to `passed_over` what looks like one and is none.
+std::vector<Found> sound_checkpoints(const fs::path& folder, std::vector<std::string>& passed_over) {
+  std::vector<Found> found;
   for (const auto& [step, path] : numbered_folders(folder)) {
     try {
-      const std::int64_t written = read_manifest(path).progress.step;
+      const Manifest manifest = read_manifest(path);
+      const std::int64_t written = manifest.progress.step;
       if (written != step)
         throw CheckpointError(path.string() + ": is the checkpoint of step " + std::to_string(written));
-      list.checkpoints.push_back(path);
+      found.push_back({path, {step, manifest.notes.validation_loss}});
     } catch (const Error& error) {
-      list.passed_over.emplace_back(error.what());
+      passed_over.emplace_back(error.what());
     }
   }
+  return found;
+}
+
+CheckpointList look_into(const fs::path& folder) {
+  CheckpointList list;
+  for (const Found& found : sound_checkpoints(folder, list.passed_over)) list.checkpoints.push_back(found.path);
   if (!fs::exists(folder)) return list;
   for (const auto& entry : fs::directory_iterator(folder)) {
     if (entry.path().filename().string().starts_with(abandoned)) list.set_aside.push_back(entry.path());
@@ -71,6 +85,34 @@ void remove_checkpoint(const fs::path& path) {
   const fs::path leaving = free_name(path.string() + partial_mark + "removed");
   fs::rename(path, leaving);
   fs::remove_all(leaving);
+}
+
+/// Removes `replaced`, and the checkpoints up to `step` that `retention` does not keep. Returns what could not be removed,
+/// each with the reason.
+std::vector<std::string> remove_superseded(const fs::path& folder, const fs::path& replaced, std::int64_t step,
+                                           const Retention& retention) {
+  std::vector<std::string> failures;
+  const auto attempt = [&](const auto& removal) {
+    try {
+      removal();
+    } catch (const fs::filesystem_error& error) {
+      failures.push_back(error.path1().string() + " cannot be removed: " + error.code().message());
+    } catch (const std::exception& error) {
+      failures.push_back("older ones cannot be removed: " + std::string(error.what()));
+    }
+  };
+  attempt([&] { fs::remove_all(replaced); });
+  std::vector<std::string> passed_over;  // they stay
+  std::vector<Found> found;
+  attempt([&] { found = sound_checkpoints(folder, passed_over); });
+  std::erase_if(found, [&](const Found& one) { return one.record.step > step; });
+  std::vector<CheckpointRecord> records;
+  for (const Found& one : found) records.push_back(one.record);
+  const std::set<std::int64_t> leaving = superseded(records, retention);
+  for (const Found& one : found) {
+    if (leaving.contains(one.record.step)) attempt([&] { remove_checkpoint(one.path); });
+  }
+  return failures;
 }
 
 /// Sets aside the checkpoints beyond `step`.
@@ -162,22 +204,28 @@ Publication publish_checkpoint(const fs::path& partial, const fs::path& folder, 
   fs::rename(partial, target);
   synchronize_folder(folder);
 
-  const auto attempt = [&](const auto& removal) {
-    try {
-      removal();
-    } catch (const fs::filesystem_error& error) {
-      changes.not_removed.push_back(error.path1().string() + " cannot be removed: " + error.code().message());
-    }
-  };
-  if (replaces) attempt([&] { fs::remove_all(replaced); });
-  std::int64_t newest = 0;
-  for (const fs::path& path : look_into(folder).checkpoints) {
-    const std::int64_t number = step_of_name(path).value_or(0);
-    if (number > step || ++newest <= retention.newest) continue;
-    if (retention.every_steps > 0 && number % retention.every_steps == 0) continue;
-    attempt([&] { remove_checkpoint(path); });
-  }
+  changes.not_removed = std::async(std::launch::async, remove_superseded, folder, replaced, step, retention);
   return changes;
+}
+
+std::set<std::int64_t> superseded(const std::vector<CheckpointRecord>& checkpoints, const Retention& retention) {
+  std::vector<CheckpointRecord> evaluated;
+  for (const CheckpointRecord& one : checkpoints) {
+    if (one.validation_loss) evaluated.push_back(one);
+  }
+  std::stable_sort(evaluated.begin(), evaluated.end(),
+                   [](const auto& one, const auto& other) { return *one.validation_loss < *other.validation_loss; });
+  std::set<std::int64_t> best;
+  for (const CheckpointRecord& one : evaluated) {
+    if (std::ssize(best) < retention.best) best.insert(one.step);
+  }
+  std::set<std::int64_t> result;
+  std::int64_t newest = 0;
+  for (const auto& [step, loss] : checkpoints) {
+    const bool is_multiple = retention.every_steps > 0 && step % retention.every_steps == 0;
+    if (++newest > retention.newest && !is_multiple && !best.contains(step)) result.insert(step);
+  }
+  return result;
 }
 
 fs::path partial_folder(const fs::path& folder, std::int64_t step, const std::string& run) {

@@ -3,6 +3,9 @@
 #include <cstdint>
 #include <filesystem>
 #include <functional>
+#include <future>
+#include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -51,17 +54,29 @@ enum class Lineage {
 struct Retention {
   std::int64_t newest;           ///< so many of them
   std::int64_t every_steps = 0;  ///< and all of steps that are multiples of it; 0: no others
+  std::int64_t best = 0;         ///< and so many of those with the lowest validation loss
 };
+
+/// A checkpoint, as far as retention is concerned.
+struct CheckpointRecord {
+  std::int64_t step;
+  std::optional<double> validation_loss;  ///< where it was evaluated
+};
+
+/// The steps of those that `retention` does not keep, of `checkpoints`, newest first. Of equal losses the newer is better.
+std::set<std::int64_t> superseded(const std::vector<CheckpointRecord>& checkpoints, const Retention& retention);
 
 /// What else has changed in a folder when a checkpoint was put into it.
 struct Publication {
   std::vector<std::filesystem::path> set_aside;  ///< new names
-  std::vector<std::string> not_removed;          ///< each with the reason
+  /// Of what is no longer kept: those that could not be removed, each with the reason. Under way on a thread, which is waited for when
+  /// this goes; not valid where nothing was published.
+  std::future<std::vector<std::string>> not_removed;
 };
 
-/// Puts the complete folder `partial` in the place of `folder`/step-`step`. Then removes those before it that
-/// `retention` does not keep. Throws Error or std::filesystem::filesystem_error when the checkpoint is not in its
-/// place.
+/// Puts the complete folder `partial` in the place of `folder`/step-`step`. Then begins to remove those up to it that
+/// `retention` does not keep. Throws Error or std::filesystem::filesystem_error when the checkpoint is
+/// not in its place.
 Publication publish_checkpoint(const std::filesystem::path& partial, const std::filesystem::path& folder,
                                std::int64_t step, Lineage lineage, const Retention& retention);
 

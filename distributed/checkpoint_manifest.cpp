@@ -1,6 +1,7 @@
 #include "distributed/checkpoint_manifest.h"
 
 #include <algorithm>
+#include <cmath>
 #include <span>
 #include <utility>
 
@@ -78,6 +79,14 @@ std::int64_t count_in(const Json& object, const std::string& where, const char* 
   return as_count(member(object, where, key), where, key);
 }
 
+/// Nothing where there is no such member: older versions wrote none.
+std::optional<double> number_in(const Json& object, const std::string& where, const char* key) {
+  const auto found = object.find(key);
+  if (found == object.end()) return {};
+  if (!found->is_number() || !std::isfinite(found->get<double>())) refuse(where, key, *found, "a number");
+  return found->get<double>();
+}
+
 FileDigest digest_in(const Json& files, const std::string& name) {
   const std::string where = "files: " + name;
   const bool in_folder = name.empty() || name == "." || name == ".." || name.find('/') != std::string::npos ||
@@ -134,7 +143,8 @@ CheckpointNotes notes_in(const Json& json) {
                         text_in(json, "", "program"),
                         object_in(json, "", "config"),
                         {},
-                        {}};
+                        {},
+                        number_in(json, "", "validation_loss")};
   for (const char* section : {"model", "data", "training"}) object_in(notes.config, "config", section);
   const Json& data = object_in(json, "", "data");
   notes.train_data = text_in(data, "data", "train");
@@ -175,6 +185,7 @@ std::string to_text(const Manifest& manifest) {
                               {"program", notes.program},
                               {"config", notes.config},
                               {"data", {{"train", notes.train_data}, {"validation", notes.validation_data}}}};
+  if (notes.validation_loss) json["validation_loss"] = *notes.validation_loss;
   for (const auto& [name, digest] : files)
     json["files"][name] = {{"bytes", digest.bytes}, {"xxh3_128", digest.xxh3_128}};
   nlohmann::ordered_json& index = json["tensors"];

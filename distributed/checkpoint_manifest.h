@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <map>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -30,6 +31,7 @@ struct CheckpointNotes {
   std::string program;                      ///< version
   nlohmann::ordered_json config;            ///< as it was resolved: an object
   std::string train_data, validation_data;  ///< digests of the data; empty where none were read
+  std::optional<double> validation_loss;    ///< where these weights were evaluated
 };
 
 /// A range of one tensor's elements, in row-major order, and where it is stored.

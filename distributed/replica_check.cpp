@@ -11,10 +11,13 @@
 namespace longnet {
 namespace {
 
-/// Sums do not depend on the order, so that the device may take any.
+/// The sum of all 64-bit words of a flat tensor: it does not depend on the order, so that the device may take any.
 at::Tensor checksum(const at::Tensor& tensor) {
-  const auto bits = tensor.element_size() == sizeof(std::int64_t) ? tensor.view(at::kLong) : tensor.view(at::kInt);
-  return bits.sum(at::kLong).to(at::kCPU);
+  const std::int64_t per_word = static_cast<std::int64_t>(sizeof(std::int64_t)) / tensor.element_size();
+  const std::int64_t whole = tensor.numel() / per_word * per_word;
+  auto sum = tensor.slice(0, 0, whole).view(at::kLong).sum();
+  if (whole < tensor.numel()) sum += tensor.slice(0, whole).view(at::kInt).sum(at::kLong);
+  return sum.to(at::kCPU);
 }
 
 }  // namespace

@@ -354,9 +354,10 @@ Publication CheckpointSave::finish(Lineage lineage, const Retention& retention) 
   agree_or_discard([&] {
     const Written written = written_.get();
     mine = written.digest;
-    cost_ = {mine.bytes, written.seconds};
+    cost_.seconds = written.seconds;
   });
   const auto digests = gather_digests(world_, mine);
+  for (const FileDigest& shard : digests) cost_.bytes += shard.bytes;
   Publication changes;
   agree_or_discard([&] {
     if (world_.rank() != 0) return;

@@ -37,15 +37,15 @@ class CheckpointSave {
                  const CheckpointNotes& notes, const std::vector<Parameter>& parameters,
                  const std::vector<FlatState>& states);
 
-  /// Waits until all ranks have written, gives the checkpoint its name, and removes those before it that `retention` does
-  /// not keep. On rank 0, returns what else has changed in the folder. Collective; throws AgreedError, after removing what
-  /// was written, when a disk refuses.
+  /// Waits until all ranks have written, gives the checkpoint its name, and begins to remove those before it that
+  /// `retention` does not keep. On rank 0, returns what else has changed in the folder. Collective; throws AgreedError, after
+  /// removing what was written, when a disk refuses.
   Publication finish(Lineage lineage, const Retention& retention);
 
-  /// What writing this rank's shard took, once that is finished.
+  /// What writing took, once that is finished.
   struct Cost {
-    std::uint64_t bytes = 0;
-    double seconds = 0;
+    std::uint64_t bytes = 0;  ///< of all shards
+    double seconds = 0;       ///< for this rank's
   };
   const Cost& cost() const { return cost_; }
 

@@ -114,6 +114,7 @@ void describe(Fields& field, CheckpointConfig& checkpoint) {
   field("every_minutes", checkpoint.every_minutes, between(0, limits::minutes));
   field("keep", checkpoint.keep, between(1, limits::steps));
   field("keep_every_steps", checkpoint.keep_every_steps, between(0, limits::steps));
+  field("keep_best", checkpoint.keep_best, between(0, limits::steps));
   field("on_failure", checkpoint.on_failure);
 }
 

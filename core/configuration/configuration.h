@@ -83,6 +83,7 @@ struct CheckpointConfig {
   double every_minutes = 15;     ///< besides; 0: not by time
   std::int64_t keep = 3;
   std::int64_t keep_every_steps = 0;           ///< and those of multiples of it; 0: no others
+  std::int64_t keep_best = 0;                  ///< and so many with the lowest validation loss
   OnFailure on_failure = OnFailure::Continue;  ///< of a save
 };
 

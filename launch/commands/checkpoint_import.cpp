@@ -141,7 +141,7 @@ int checkpoint_import(std::unique_ptr<Communicator> world, const ImportOptions& 
     require_positions(weights.tensors, job.resolved.at("model"));
     import_weights(weights, options, parameters);
   });
-  save_training(begin_training(job), Log());
+  save_training(begin_training(job));
   if (!job.mesh.is_first()) return 0;
   if (!stripped.empty()) std::printf("left out of all names: %s\n", stripped.c_str());
   std::printf("%lld parameters of %s are now a checkpoint in %s\n", static_cast<long long>(parameters.count()),

@@ -1,5 +1,6 @@
 #include <ATen/ATen.h>
 
+#include <cmath>
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
@@ -77,6 +78,7 @@ ControlWord wishes_for(std::int64_t step, const Job& job, SignalWatch& signals, 
   wishes.save = wishes.stop || wishes.signal || due(config.checkpoint.every_steps) ||
                 (job.mesh.is_first() && saver.due());  // one clock decides
   wishes.evaluate = due(config.training.evaluate_every_steps);
+  wishes.save |= wishes.evaluate && config.checkpoint.keep_best > 0;
   wishes.peak_memory_bytes = peak_memory_bytes(job.device);
   return wishes;
 }
@@ -243,9 +245,10 @@ class Run {
     const double rate = static_cast<double>(result.tokens) / result.seconds;
     if (first_) {
       hold_folder(/*now=*/false);
+      const Saver::Totals& saver = saver_.totals();
       folder_->write({step->number, result.loss, result.gradient_norm, result.learning_rate, step->tokens,
-                      result.seconds, rate, step->peak_memory_bytes, result.exchange_bytes, result.skipped,
-                      saver_.failures()});
+                      result.seconds, rate, step->peak_memory_bytes, result.exchange_bytes, result.skipped, saver.saves,
+                      saver.failures, saver.bytes, saver.seconds_written, saver.seconds_waited});
       progress_.report(step->number, result.loss, rate, result.seconds, result.skipped);
     }
     skipped_in_a_row_ = result.skipped ? skipped_in_a_row_ + 1 : 0;
@@ -266,6 +269,7 @@ class Run {
       log_.warn("the evaluation after step " + std::to_string(number) + " is given up, because the job is to stop");
       return;
     }
+    if (std::isfinite(evaluation->loss)) training_.validation_loss = evaluation->loss;
     std::string line = "step " + std::to_string(number) + "  validation loss " + std::to_string(evaluation->loss);
     for (std::size_t metric = 0; metric < evaluation->metrics.size(); ++metric) {
       line += "  " + job_.specification.metrics[metric] + " " + std::to_string(evaluation->metrics[metric]);
@@ -364,6 +368,10 @@ int train(std::unique_ptr<Communicator> world, const TrainOptions& options, Sign
     if (config.logging.trace_step > config.training.steps) {
       throw ConfigError("logging.trace_step is " + std::to_string(config.logging.trace_step) +
                         ", but the training ends with step " + std::to_string(config.training.steps));
+    }
+    if (config.checkpoint.keep_best > 0 && config.training.evaluate_every_steps == 0) {
+      throw ConfigError("checkpoint.keep_best is " + std::to_string(config.checkpoint.keep_best) +
+                        ", but nothing is evaluated: set training.evaluate_every_steps");
     }
     if (!job.specification.trainable) throw ConfigError("model.head.type is none: there is nothing to train");
     if (config.training.evaluate_every_steps > 0) require_held_out(job, config.data.sequence_length);

@@ -150,7 +150,11 @@ void RunFolder::write(const StepMetrics& m) {
                                     {"peak_memory_bytes", m.peak_memory_bytes},
                                     {"exchange_bytes", m.exchange_bytes},
                                     {"skipped", m.skipped},
-                                    {"failed_saves", m.failed_saves}};
+                                    {"saves", m.saves},
+                                    {"failed_saves", m.failed_saves},
+                                    {"saved_bytes", m.saved_bytes},
+                                    {"save_seconds_written", m.save_seconds_written},
+                                    {"save_seconds_waited", m.save_seconds_waited}};
   metrics_.write(line.dump() + "\n");  // non-finite numbers are written as null
   write_events(m.step, {{"loss", m.loss},
                         {"gradient_norm", m.gradient_norm},

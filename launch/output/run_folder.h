@@ -25,7 +25,10 @@ struct StepMetrics {
   std::int64_t peak_memory_bytes;
   std::int64_t exchange_bytes;
   bool skipped;
-  std::int64_t failed_saves;  ///< since the program started
+  // Of saves, since the program started.
+  std::int64_t saves, failed_saves;
+  std::uint64_t saved_bytes;
+  double save_seconds_written, save_seconds_waited;
 };
 
 /// What the lines are that a run folder's metrics.jsonl holds when a training goes on in it.

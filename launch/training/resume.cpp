@@ -102,7 +102,7 @@ void tell_set_aside(const std::vector<fs::path>& moved, const fs::path& checkpoi
 
 Retention retention_of(const Training& training) {
   const CheckpointConfig& config = training.job.configuration.checkpoint;
-  return {config.keep, config.keep_every_steps};
+  return {config.keep, config.keep_every_steps, config.keep_best};
 }
 
 /// Makes the run folder's checkpoints the past of what was loaded from `checkpoint`, and no others. What was loaded is
@@ -116,7 +116,8 @@ MetricsBefore enter_branch(const Training& training, const fs::path& checkpoint,
     tell_set_aside(moved, checkpoint, log);
     return moved.empty() ? MetricsBefore::Same : MetricsBefore::SameUpToHere;
   }
-  const Publication saved = begin_saving(training).finish(Lineage::New, retention_of(training));
+  Publication saved = begin_saving(training).finish(Lineage::New, retention_of(training));
+  tell_not_removed(saved.not_removed, log);
   tell_set_aside(saved.set_aside, checkpoint, log);
   log.info("saved as " + (folder / checkpoint_name(step)).string());
   return MetricsBefore::OfAnotherBranch;
@@ -141,20 +142,23 @@ CheckpointSave begin_saving(const Training& training) {
           checkpoint_folder(config.run),
           progress,
           {static_cast<std::uint64_t>(config.training.seed), job.mesh.data_size, job.mesh.sequence->size(), version,
-           job.resolved, job.data.train_digest, job.data.validation_digest},
+           job.resolved, job.data.train_digest, job.data.validation_digest, training.validation_loss},
           job.model->parameters().list(),
           states_of(training)};
 }
 
-void finish_saving(CheckpointSave& save, const Training& training, const Log& log) {
-  for (const std::string& what : save.finish(Lineage::Continued, retention_of(training)).not_removed) {
-    log.warn("warning: the checkpoint is saved, but " + what);
-  }
+Publication finish_saving(CheckpointSave& save, const Training& training) {
+  return save.finish(Lineage::Continued, retention_of(training));
 }
 
-void save_training(const Training& training, const Log& log) {
+void tell_not_removed(std::future<std::vector<std::string>>& removal, const Log& log) {
+  if (!removal.valid()) return;
+  for (const std::string& what : removal.get()) log.warn("warning: the checkpoint is saved, but " + what);
+}
+
+void save_training(const Training& training) {
   CheckpointSave save = begin_saving(training);
-  finish_saving(save, training, log);
+  finish_saving(save, training);
 }
 
 void require_equal_replicas(const Training& training) {
@@ -184,6 +188,7 @@ MetricsBefore resume_training(Training& training, const std::string& wish,
       require_match(changes, allowed_changes, summary.progress.samples > 0, candidate);
       require_steps_left(training.job, summary.progress, candidate);
       load_training(training, candidate);
+      training.validation_loss = summary.notes.validation_loss;
       log.info("resumed from " + candidate.string() + " at step " + std::to_string(training.progress.step));
       if (!changes.empty()) log.info(told(changes));
     } catch (const AgreedError& error) {

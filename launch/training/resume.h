@@ -1,6 +1,7 @@
 #pragma once
 
 #include <filesystem>
+#include <future>
 #include <string>
 #include <vector>
 
@@ -18,10 +19,13 @@ Training begin_training(Job& job);
 CheckpointSave begin_saving(const Training& training);
 
 /// Ends that, as the next checkpoint of the branch. Collective; throws AgreedError.
-void finish_saving(CheckpointSave& save, const Training& training, const Log& log);
+Publication finish_saving(CheckpointSave& save, const Training& training);
 
 /// Both.
-void save_training(const Training& training, const Log& log);
+void save_training(const Training& training);
+
+/// Waits for the removal of older checkpoints, if one is under way, and warns of what could not be removed.
+void tell_not_removed(std::future<std::vector<std::string>>& removal, const Log& log);
 
 /// Throws AgreedError unless all ranks hold the same weights, and optimizer states where each has all. Collective.
 void require_equal_replicas(const Training& training);

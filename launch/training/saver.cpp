@@ -8,6 +8,14 @@
 
 namespace longnet {
 
+namespace {
+
+double seconds_since(std::chrono::steady_clock::time_point begin) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+}
+
+}  // namespace
+
 bool Saver::due() const {
   const double minutes = training_.job.configuration.checkpoint.every_minutes;
   const double passed = std::chrono::duration<double, std::ratio<60>>(Clock::now() - last_).count();
@@ -15,37 +23,74 @@ bool Saver::due() const {
 }
 
 void Saver::save(bool last) {
-  finish(last);
-  if (is_saved()) return;
+  const auto begin = Clock::now();
+  finish_now(last);
+  if (!is_saved()) begin_now(last);
+  totals_.seconds_waited += seconds_since(begin);
+}
+
+void Saver::finish(bool last) {
+  const auto begin = Clock::now();
+  finish_now(last);
+  totals_.seconds_waited += seconds_since(begin);
+}
+
+void Saver::begin_now(bool last) {
   const std::int64_t step = training_.progress.step;
   require_equal_replicas(training_);  // every rank writes a part
   last_ = Clock::now();
   try {
-    under_way_.emplace(UnderWay{step, begin_saving(training_)});
+    under_way_.emplace(UnderWay{step, begin_with_room()});
   } catch (const AgreedError& error) {
     fail(step, error, last);
   }
   // A GPU's memory would be read behind the next step's work, which is in the same queue.
-  if (last || training_.job.device.is_cuda()) finish(last);
+  if (last || training_.job.device.is_cuda()) finish_now(last);
 }
 
-void Saver::finish(bool last) {
-  if (!under_way_) return;
-  UnderWay ending = std::move(*under_way_);
-  under_way_.reset();
-  const auto begin = Clock::now();
+/// What is on its way out may be in the way.
+CheckpointSave Saver::begin_with_room() {
   try {
-    finish_saving(ending.save, training_, log_);
-    failed_ = false;
-    saved_step_ = ending.step;
-    const std::chrono::duration<double> waited = Clock::now() - begin;
-    std::ostringstream line;
-    line << "saved step " << ending.step << ": a shard of " << ending.save.cost().bytes << " bytes, written in "
-         << ending.save.cost().seconds << " s; the training waited " << waited.count() << " s";
-    log_.record(line.str());
-  } catch (const AgreedError& error) {
-    fail(ending.step, error, last);
+    return begin_saving(training_);
+  } catch (const AgreedError&) {
+    if (!removing_) throw;
   }
+  end_removal();
+  return begin_saving(training_);
+}
+
+void Saver::end_removal() {
+  if (std::exchange(removing_, false)) tell_not_removed(not_removed_, log_);
+}
+
+void Saver::finish_now(bool last) {
+  if (under_way_) {
+    UnderWay ending = std::move(*under_way_);
+    under_way_.reset();
+    publish(ending, last);
+  }
+  if (last) end_removal();
+}
+
+void Saver::publish(UnderWay& ending, bool last) {
+  const auto begin = Clock::now();
+  end_removal();
+  try {
+    not_removed_ = finish_saving(ending.save, training_).not_removed;
+  } catch (const AgreedError& error) {
+    return fail(ending.step, error, last);
+  }
+  removing_ = true;
+  failed_ = false;
+  saved_step_ = ending.step;
+  const CheckpointSave::Cost& cost = ending.save.cost();
+  ++totals_.saves;
+  totals_.bytes += cost.bytes;
+  totals_.seconds_written += cost.seconds;
+  std::ostringstream line;
+  line << "saved step " << ending.step << ": " << cost.bytes << " bytes, the shard of the first rank written in "
+       << cost.seconds << " s; the training waited " << seconds_since(begin) << " s for it";
+  log_.record(line.str());
 }
 
 /// Throws `error` again, unless the training is to go on without this checkpoint.
@@ -54,7 +99,7 @@ void Saver::fail(std::int64_t step, const Error& error, bool last) {
   const bool stops = training_.job.configuration.checkpoint.on_failure == CheckpointConfig::OnFailure::Stop;
   if (!of_files || last || stops) throw AgreedError(error);
   failed_ = true;
-  ++failures_;
+  ++totals_.failures;
   log_.warn("warning: step " + std::to_string(step) + " is not saved: " + error.what() +
             "; training goes on, the next save tries again (checkpoint.on_failure)");
 }

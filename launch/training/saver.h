@@ -2,7 +2,10 @@
 
 #include <chrono>
 #include <cstdint>
+#include <future>
 #include <optional>
+#include <string>
+#include <vector>
 
 #include "core/error.h"
 #include "distributed/sharded_checkpoint.h"
@@ -35,7 +38,15 @@ class Saver {
   /// AgreedError.
   void finish(bool last = false);
 
-  std::int64_t failures() const { return failures_; }  ///< since the program started
+  /// Since the program started.
+  struct Totals {
+    std::int64_t saves = 0;
+    std::int64_t failures = 0;
+    std::uint64_t bytes = 0;     ///< of all ranks
+    double seconds_written = 0;  ///< while this rank's shards were written
+    double seconds_waited = 0;   ///< while the training stood still for it
+  };
+  const Totals& totals() const { return totals_; }
 
  private:
   using Clock = std::chrono::steady_clock;
@@ -46,15 +57,22 @@ class Saver {
     CheckpointSave save;
   };
 
+  void begin_now(bool last);
+  CheckpointSave begin_with_room();
+  void end_removal();
+  void finish_now(bool last);
+  void publish(UnderWay& ending, bool last);
   void fail(std::int64_t step, const Error& error, bool last);
 
   const Training& training_;
   const Log& log_;
   std::optional<UnderWay> under_way_;
+  bool removing_ = false;                              ///< older checkpoints may be on their way out
+  std::future<std::vector<std::string>> not_removed_;  ///< of them, on rank 0
   Clock::time_point last_ = Clock::now();
   std::int64_t saved_step_ = -1;
   bool failed_ = false;  ///< the last one
-  std::int64_t failures_ = 0;
+  Totals totals_;
 };
 
 }  // namespace longnet

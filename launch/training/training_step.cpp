@@ -177,6 +177,7 @@ std::optional<StartedStep> training_step(Training& training, const StopWish& sto
   started.numbers_ = on_the_way_to_host(at::stack({loss, norm, totals[2], skip[0].to(at::kDouble)}));
   started.clock_->stop();
   training.progress.step = step;
+  training.validation_loss.reset();
   started.tokens_ = tokens_of_step(job, training.progress.samples);
   training.progress.samples += config.training.batch_size;
   training.progress.tokens += started.tokens_;

@@ -19,7 +19,8 @@ struct Training {
   Job& job;
   std::unique_ptr<Optimizer> optimizer;
   TrainingProgress progress;
-  std::function<void()> before_update = {};  ///< called in each step before weights and optimizer change; collective
+  std::optional<double> validation_loss = {};  ///< of the weights as they are now, where they were evaluated
+  std::function<void()> before_update = {};    ///< called in each step before weights and optimizer change; collective
 };
 
 class StepClock;

@@ -22,7 +22,8 @@ Manifest example() {
                     .program = "0.1.0",
                     .config = {{"model", {{"heads", 4}}}, {"data", Json::object()}, {"training", {{"steps", 9}}}},
                     .train_data = "a digest",
-                    .validation_data = ""};
+                    .validation_data = "",
+                    .validation_loss = 0.1};
   manifest.files = {{"shard-0", {100, std::string(32, 'a')}}, {"shard-1", {200, std::string(32, '0')}}};
   manifest.tensors["weight"] = {
       at::kFloat, {2, 3}, {{"shard-0", "weight[0:4]", {0, 4}}, {"shard-1", "weight[4:6]", {4, 6}}}};
@@ -48,9 +49,16 @@ TEST(CheckpointManifest, IsReadBackAsItWasWritten) {
   EXPECT_EQ(read.notes.seed, 18446744073709551615U);
   EXPECT_EQ(nlohmann::json(read.notes.config), nlohmann::json(manifest.notes.config));
   EXPECT_EQ(read.notes.train_data, "a digest");
+  EXPECT_EQ(read.notes.validation_loss, 0.1);
   EXPECT_EQ(read.files, manifest.files);
   EXPECT_EQ(read.tensors.at("weight").shape, (std::vector<std::int64_t>{2, 3}));
   EXPECT_EQ(read.tensors.at("weight").parts.at(1).range, (Range{4, 6}));
+}
+
+TEST(CheckpointManifest, NeedsNoValidationLoss) {
+  Manifest manifest = example();
+  manifest.notes.validation_loss.reset();
+  EXPECT_FALSE(parse_manifest(to_text(manifest)).notes.validation_loss);
 }
 
 TEST(CheckpointManifest, NoBitMayFlip) {
@@ -105,6 +113,8 @@ std::vector<Edit> edits() {
           {"/config/data", "x", "data is \"x\""},
           {"/data", nullptr, "no data"},
           {"/data/train", 1, "train is 1"},
+          {"/validation_loss", "low", "validation_loss is \"low\""},
+          {"/validation_loss", Json::array({0.1}), "validation_loss is [0.1]"},
           {"/files", nullptr, "no files"},
           {"/files", Json::object(), "which is not listed"},
           {"/files/shard-0", nullptr, "shard-0, which is not listed"},

@@ -16,7 +16,8 @@ import time
 from harness import CONFIG, LONGNET, MPIRUN, SmallTraining, main, settings
 
 METRICS = ["step", "loss", "gradient_norm", "learning_rate", "tokens", "seconds", "tokens_per_second",
-           "peak_memory_bytes", "exchange_bytes", "skipped", "failed_saves"]
+           "peak_memory_bytes", "exchange_bytes", "skipped", "saves", "failed_saves", "saved_bytes", "save_seconds_written",
+           "save_seconds_waited"]
 
 
 class Program(SmallTraining):
@@ -69,6 +70,31 @@ class Program(SmallTraining):
         self.train(1, "checkpoint.every_steps=1", "checkpoint.keep=1", "checkpoint.keep_every_steps=2", "training.steps=11")
         names = sorted(p.name for p in (self.folder / "run/checkpoints").iterdir())
         self.assertEqual(names, ["step-00000006", "step-00000008", "step-00000010", "step-00000011"])
+
+    def test_the_best_checkpoints_stay(self):
+        """Whatever is newer; each time the model is evaluated it is saved, and the losses outlast a restart."""
+        keys = ["checkpoint.every_steps=0", "checkpoint.keep=1", "checkpoint.keep_best=2", "training.evaluate_every_steps=2",
+                "optimizer.learning_rate=0.05", "optimizer.warmup_steps=0", "optimizer.schedule=constant"]
+        output = self.train(2, *keys, "training.steps=6").stdout + self.train(1, *keys, "training.steps=17").stdout
+        losses = {int(step): float(loss) for step, loss in re.findall(r"step (\d+)  validation loss (\S+)", output)}
+        self.assertEqual(sorted(losses), list(range(2, 18, 2)))
+        best = sorted(losses, key=losses.get)[:2]
+        names = sorted(path.name for path in (self.folder / "run/checkpoints").iterdir())
+        self.assertEqual(names, [f"step-{step:08}" for step in sorted({*best, 17})])
+        for step in best:
+            manifest = json.loads((self.folder / f"run/checkpoints/step-{step:08}/manifest.json").read_text())
+            self.assertAlmostEqual(manifest["validation_loss"], losses[step], places=6)
+        self.assertNotIn("validation_loss", json.loads((self.folder / "run/checkpoints/step-00000017/manifest.json").read_text()))
+        self.expect_config_error(2, "checkpoint.keep_best is 2, but nothing is evaluated", "checkpoint.keep_best=2", ranks=1)
+
+    def test_metrics_count_the_saves(self):
+        self.train(2, "checkpoint.every_steps=1")
+        lines = self.metrics()
+        self.assertEqual([line["saves"] for line in lines], [0, 1, 2, 3, 4, 5], "a save ends within the step that comes next")
+        size = sum(path.stat().st_size for path in (self.folder / "run/checkpoints/step-00000006").glob("*.safetensors"))
+        self.assertEqual([line["saved_bytes"] for line in lines], [size * count for count in range(6)])
+        for key in ("save_seconds_written", "save_seconds_waited"):
+            self.assertTrue(all(before[key] < after[key] for before, after in zip(lines[1:], lines[2:])), key)
 
     def test_tensorboard_reads_the_events(self):
         self.train(1)

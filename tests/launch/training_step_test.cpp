@@ -92,7 +92,7 @@ training: {steps: 10, batch_size: 4, micro_batch_size: 1, precision: fp64, seed:
 
   /// Saves it, and moves the checkpoint out of the run folder.
   std::filesystem::path saved(const Training& training, const std::string& name) {
-    save_training(training, Log());
+    save_training(training);
     const auto place = folder / name;
     world->barrier();
     if (world->rank() == 0) {
@@ -271,7 +271,7 @@ TEST_F(TrainingStep, ACheckpointHoldsTheWholeState) {
   Job first = job(make_mpi_world());
   Training state = begin_training(first);
   for (int step = 0; step < 2; ++step) training_step(state);
-  save_training(state, Log());
+  save_training(state);
   const auto expected = training_step(state).result();
 
   Job second = job(make_mpi_world());
