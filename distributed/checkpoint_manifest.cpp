@@ -135,6 +135,17 @@ StoredTensor tensor_in(const Json& tensors, const std::string& name, const std::
   return tensor;
 }
 
+/// None where there is no such member.
+LossLevel loss_level_in(const Json& json) {
+  if (!json.contains("loss_level")) return {};
+  const Json& entry = object_in(json, "", "loss_level");
+  for (const char* key : {"mean", "variance"}) member(entry, "loss_level", key);
+  const LossLevel level{*number_in(entry, "loss_level", "mean"), *number_in(entry, "loss_level", "variance"),
+                        count_in(entry, "loss_level", "steps")};
+  if (level.variance < 0) refuse("loss_level", "variance", entry["variance"], "at least 0");
+  return level;
+}
+
 CheckpointNotes notes_in(const Json& json) {
   const Json& mesh = object_in(json, "", "mesh");
   CheckpointNotes notes{unsigned_in(json, "", "seed"),
@@ -156,7 +167,7 @@ Manifest manifest_in(const Json& json) {
   if (text_in(json, "", "format") != format) refuse("", "format", json["format"], format);
   if (member(json, "", "version") != version) refuse("", "version", json["version"], std::to_string(version).c_str());
   Manifest manifest{{count_in(json, "", "step"), count_in(json, "", "tokens"), count_in(json, "", "samples"),
-                     count_in(json, "", "updates")},
+                     count_in(json, "", "updates"), loss_level_in(json)},
                     notes_in(json),
                     {},
                     {}};
@@ -185,6 +196,10 @@ std::string to_text(const Manifest& manifest) {
                               {"program", notes.program},
                               {"config", notes.config},
                               {"data", {{"train", notes.train_data}, {"validation", notes.validation_data}}}};
+  if (progress.loss_level.steps > 0) {
+    const LossLevel& level = progress.loss_level;
+    json["loss_level"] = {{"mean", level.mean}, {"variance", level.variance}, {"steps", level.steps}};
+  }
   if (notes.validation_loss) json["validation_loss"] = *notes.validation_loss;
   for (const auto& [name, digest] : files)
     json["files"][name] = {{"bytes", digest.bytes}, {"xxh3_128", digest.xxh3_128}};

@@ -12,16 +12,18 @@
 
 #include "core/files/hashing_file.h"
 #include "core/range.h"
+#include "core/training/spike_guard.h"
 
 /// manifest.json: what a checkpoint is, and which file holds what.
 namespace longnet {
 
 /// Where a training run stands.
 struct TrainingProgress {
-  std::int64_t step = 0;     ///< completed steps
-  std::int64_t tokens = 0;   ///< seen in them
-  std::int64_t samples = 0;  ///< seen in them
-  std::int64_t updates = 0;  ///< steps of them that were not skipped
+  std::int64_t step = 0;      ///< completed steps
+  std::int64_t tokens = 0;    ///< seen in them
+  std::int64_t samples = 0;   ///< seen in them
+  std::int64_t updates = 0;   ///< steps of them that were not skipped
+  LossLevel loss_level = {};  ///< for training.skip_spikes
 };
 
 /// What the manifest says about the run.

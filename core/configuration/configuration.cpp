@@ -103,6 +103,7 @@ void describe(Fields& field, TrainingConfig& training) {
   field("recompute", training.recompute);
   field("seed", training.seed, at_least(0));
   field("skipped_steps_limit", training.skipped_steps_limit, between(1, limits::steps));
+  field("skip_spikes", training.skip_spikes, between(0, limits::largest_float));
   field("compare_replicas_every_steps", training.compare_replicas_every_steps, between(0, limits::steps));
   field("evaluate_every_steps", training.evaluate_every_steps, between(0, limits::steps));
   field("evaluation_sequences", training.evaluation_sequences, between(1, limits::steps));

@@ -72,6 +72,7 @@ struct TrainingConfig {
   bool recompute = false;
   std::int64_t seed = 1;
   std::int64_t skipped_steps_limit = 10;          ///< non-finite steps in a row that end the training
+  double skip_spikes = 0;                         ///< standard deviations of a loss above its mean; 0: none is skipped
   std::int64_t compare_replicas_every_steps = 0;  ///< 0: only at saves
   std::int64_t evaluate_every_steps = 0;          ///< 0: never
   std::int64_t evaluation_sequences = 8;

@@ -93,6 +93,11 @@ SignalWatch::Answer leaving_at_once(bool first, std::weak_ptr<RunLock> lock = {}
   };
 }
 
+std::string remark_on(const StepResult& result) {
+  if (result.spike) return "skipped: a spike";
+  return result.skipped ? "skipped: not finite" : "";
+}
+
 /// A training from its first step here to its last.
 class Run {
  public:
@@ -247,12 +252,14 @@ class Run {
       hold_folder(/*now=*/false);
       const Saver::Totals& saver = saver_.totals();
       folder_->write({step->number, result.loss, result.gradient_norm, result.learning_rate, step->tokens,
-                      result.seconds, rate, step->peak_memory_bytes, result.exchange_bytes, result.skipped, saver.saves,
-                      saver.failures, saver.bytes, saver.seconds_written, saver.seconds_waited});
-      progress_.report(step->number, result.loss, rate, result.seconds, result.skipped);
+                      result.seconds, rate, step->peak_memory_bytes, result.exchange_bytes, result.skipped,
+                      result.spike, saver.saves, saver.failures, saver.bytes, saver.seconds_written,
+                      saver.seconds_waited});
+      progress_.report(step->number, result.loss, rate, result.seconds, remark_on(result));
     }
-    skipped_in_a_row_ = result.skipped ? skipped_in_a_row_ + 1 : 0;
-    if (!result.skipped) told_of_unsaved_ = false;
+    const bool not_finite = result.skipped && !result.spike;
+    skipped_in_a_row_ = not_finite ? skipped_in_a_row_ + 1 : 0;
+    if (!not_finite) told_of_unsaved_ = false;
     if (skipped_in_a_row_ < config_.training.skipped_steps_limit) return;
     throw AgreedError(DivergenceError("step " + std::to_string(step->number) + ": loss or gradient was not finite in " +
                                       std::to_string(skipped_in_a_row_) +
@@ -278,8 +285,8 @@ class Run {
     if (first_) folder_->write_evaluation(number, evaluation->loss);
   }
 
-  /// Saves, unless the step was skipped. What a skipped step leaves is what it found: weights that may be dead, and must not displace
-  /// those from before they were. Its samples come again when the run goes on from there.
+  /// Saves, unless the step was not finite. What such a step leaves is what it found: weights that may be dead, and must not
+  /// displace those from before they were. Its samples come again when the run goes on from there.
   void save(const ControlWord& decision) {
     if (skipped_in_a_row_ == 0) {
       agree(*job_.mesh.world, [&] {
@@ -346,8 +353,8 @@ class Run {
   Progress progress_;
   std::unique_ptr<RunFolder> folder_;  ///< on the first rank
   std::optional<LastStep> last_;
-  std::int64_t skipped_in_a_row_ = 0;
-  bool told_of_unsaved_ = false;  ///< since the last step that was not skipped
+  std::int64_t skipped_in_a_row_ = 0;  ///< steps that were not finite
+  bool told_of_unsaved_ = false;       ///< since the last step that was
 };
 
 }  // namespace

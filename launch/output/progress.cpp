@@ -48,13 +48,14 @@ void Progress::draw(std::int64_t step, const std::string& text) const {
   std::fflush(stdout);
 }
 
-void Progress::report(std::int64_t step, double loss, double tokens_per_second, double seconds, bool skipped) {
+void Progress::report(std::int64_t step, double loss, double tokens_per_second, double seconds,
+                      const std::string& remark) {
   smooth_seconds_ = smooth_seconds_ == 0 ? seconds : 0.9 * smooth_seconds_ + 0.1 * seconds;
   const double left = smooth_seconds_ * static_cast<double>(steps_ - step);
   const auto text = fmt::format("step {}/{}  loss {:.4f}  {:.0f} tokens/s  {} left{}", step, steps_, loss,
-                                tokens_per_second, duration(left), skipped ? "  skipped: not finite" : "");
+                                tokens_per_second, duration(left), remark.empty() ? "" : "  " + remark);
   if (bar_) draw(step, text);
-  if (step % every_steps_ == 0 || step == steps_ || skipped) bar_ ? log_.record(text) : log_.info(text);
+  if (step % every_steps_ == 0 || step == steps_ || !remark.empty()) bar_ ? log_.record(text) : log_.info(text);
 }
 
 }  // namespace longnet

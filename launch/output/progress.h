@@ -22,7 +22,8 @@ class Progress {
   Progress(const Progress&) = delete;
   Progress& operator=(const Progress&) = delete;
 
-  void report(std::int64_t step, double loss, double tokens_per_second, double seconds, bool skipped);
+  /// A step with a remark is told in any case.
+  void report(std::int64_t step, double loss, double tokens_per_second, double seconds, const std::string& remark);
 
   /// Removes the bar, so that a line can be written.
   void clear();

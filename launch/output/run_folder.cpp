@@ -150,6 +150,7 @@ void RunFolder::write(const StepMetrics& m) {
                                     {"peak_memory_bytes", m.peak_memory_bytes},
                                     {"exchange_bytes", m.exchange_bytes},
                                     {"skipped", m.skipped},
+                                    {"spike", m.spike},
                                     {"saves", m.saves},
                                     {"failed_saves", m.failed_saves},
                                     {"saved_bytes", m.saved_bytes},

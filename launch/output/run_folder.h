@@ -24,7 +24,7 @@ struct StepMetrics {
   double tokens_per_second;
   std::int64_t peak_memory_bytes;
   std::int64_t exchange_bytes;
-  bool skipped;
+  bool skipped, spike;
   // Of saves, since the program started.
   std::int64_t saves, failed_saves;
   std::uint64_t saved_bytes;

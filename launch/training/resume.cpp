@@ -130,7 +130,10 @@ Training begin_training(Job& job) {
   const auto parts = job.configuration.parallel.shard_optimizer
                          ? std::vector{own_part(*job.mesh.world, parameters.count())}
                          : all_parts(*job.mesh.world, parameters.count());
-  return {job, make_optimizer(job.configuration.optimizer, parameters, parts), {}, {}};
+  Training training{job, make_optimizer(job.configuration.optimizer, parameters, parts), {}, {}};
+  const double threshold = job.configuration.training.skip_spikes;
+  if (threshold > 0) training.spikes.emplace(threshold, job.device);
+  return training;
 }
 
 CheckpointSave begin_saving(const Training& training) {
@@ -138,6 +141,7 @@ CheckpointSave begin_saving(const Training& training) {
   const Configuration& config = job.configuration;
   TrainingProgress progress = training.progress;
   progress.updates = training.optimizer->updates();
+  if (training.spikes) progress.loss_level = training.spikes->level();
   return {*job.mesh.world,
           checkpoint_folder(config.run),
           progress,
@@ -173,6 +177,7 @@ void load_training(Training& training, const fs::path& checkpoint) {
   training.progress = load_checkpoint(*training.job.mesh.world, checkpoint, training.job.model->parameters().list(),
                                       states_of(training));
   training.optimizer->set_updates(training.progress.updates);
+  if (training.spikes) training.spikes->set_level(training.progress.loss_level);
 }
 
 MetricsBefore resume_training(Training& training, const std::string& wish,

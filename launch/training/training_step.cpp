@@ -55,6 +55,14 @@ std::int64_t tokens_of_step(const Job& job, std::int64_t samples) {
   return tokens;
 }
 
+/// Why a step is skipped, as a number on the device; of several reasons the greatest counts.
+constexpr double not_skipped = 0, loss_is_spike = 1, not_finite = 2;
+
+at::Tensor skip_reason(std::optional<SpikeGuard>& spikes, const at::Tensor& loss, const at::Tensor& norm) {
+  const auto infinite = (loss + norm).isfinite().logical_not().to(at::kDouble) * not_finite;
+  return spikes ? at::maximum(infinite, (*spikes)(loss)*loss_is_spike) : infinite;
+}
+
 using Clock = std::chrono::steady_clock;
 
 double seconds_since(Clock::time_point begin) {
@@ -128,8 +136,14 @@ class StepClock {
 StepResult StartedStep::result() const {
   const double seconds = clock_->seconds();
   const auto* numbers = numbers_.const_data_ptr<double>();
-  return {numbers[0], numbers[1],     learning_rate_, tokens_, static_cast<std::int64_t>(numbers[2]),
-          seconds,    numbers[3] != 0};
+  return {numbers[0],
+          numbers[1],
+          learning_rate_,
+          tokens_,
+          static_cast<std::int64_t>(numbers[2]),
+          seconds,
+          numbers[3] != not_skipped,
+          numbers[3] == loss_is_spike};
 }
 
 StartedStep training_step(Training& training) {
@@ -162,11 +176,10 @@ std::optional<StartedStep> training_step(Training& training, const StopWish& sto
   world.all_reduce(totals, Reduction::Sum)->wait();
   totals[1].clamp_(1);  // where every label is ignored there is nothing to learn
   const auto loss = totals[0] / totals[1], norm = totals[3].sqrt() / totals[1];
-  const auto skips = (loss + norm).isfinite().logical_not().to(at::kDouble);
   // A sum's last bit depends on the number of threads, which may differ: ranks would clip differently, and drift apart.
-  auto common = at::stack({norm.nan_to_num(), skips});
+  auto common = at::stack({norm.nan_to_num(), skip_reason(training.spikes, loss, norm)});
   world.all_reduce(common, Reduction::Maximum)->wait();
-  const auto skip = common[1].to(at::kFloat).unsqueeze(0);
+  const auto skip = (common[1] != not_skipped).to(at::kFloat).unsqueeze(0);
   own_gradients.mul_(clip_factor(common[0], config.optimizer.clip_norm) / totals[1]);
   started.learning_rate_ = learning_rate(config.optimizer, step, config.training.steps);
   if (!config.parallel.shard_optimizer) gather_parts(world, gradients);
@@ -174,7 +187,7 @@ std::optional<StartedStep> training_step(Training& training, const StopWish& sto
   training.optimizer->update(started.learning_rate_, skip);
   if (config.parallel.shard_optimizer) gather_parts(world, parameters.values());
 
-  started.numbers_ = on_the_way_to_host(at::stack({loss, norm, totals[2], skip[0].to(at::kDouble)}));
+  started.numbers_ = on_the_way_to_host(at::stack({loss, norm, totals[2], common[1]}));
   started.clock_->stop();
   training.progress.step = step;
   training.validation_loss.reset();

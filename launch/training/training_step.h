@@ -8,6 +8,7 @@
 #include <optional>
 
 #include "core/training/optimizer.h"
+#include "core/training/spike_guard.h"
 #include "distributed/sharded_checkpoint.h"
 #include "launch/job/job.h"
 #include "launch/training/stop_wish.h"
@@ -19,6 +20,7 @@ struct Training {
   Job& job;
   std::unique_ptr<Optimizer> optimizer;
   TrainingProgress progress;
+  std::optional<SpikeGuard> spikes = {};       ///< with training.skip_spikes
   std::optional<double> validation_loss = {};  ///< of the weights as they are now, where they were evaluated
   std::function<void()> before_update = {};    ///< called in each step before weights and optimizer change; collective
 };
@@ -32,7 +34,8 @@ struct StepResult {
   std::int64_t tokens;          ///< positions of all its sequences
   std::int64_t exchange_bytes;  ///< received by all ranks together
   double seconds;               ///< from the step's begin to its end, on this rank
-  bool skipped;                 ///< loss or gradient was not finite: nothing was changed
+  bool skipped;                 ///< nothing was changed, because loss or gradient was not finite, or the loss a spike
+  bool spike;                   ///< the latter
 };
 
 /// A step that was started. On a GPU it may still be under way.
@@ -47,7 +50,7 @@ class StartedStep {
 
   double learning_rate_ = 0;
   std::int64_t tokens_ = 0;
-  at::Tensor numbers_;  ///< on the host, once the step has ended: loss, norm, bytes, whether it was skipped
+  at::Tensor numbers_;  ///< on the host, once the step has ended: loss, norm, bytes, why it was skipped
   std::shared_ptr<StepClock> clock_;
 };
 

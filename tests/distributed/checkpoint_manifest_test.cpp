@@ -15,7 +15,7 @@ using Json = nlohmann::ordered_json;
 
 Manifest example() {
   Manifest manifest;
-  manifest.progress = {.step = 7, .tokens = 7000, .samples = 70, .updates = 6};
+  manifest.progress = {.step = 7, .tokens = 7000, .samples = 70, .updates = 6, .loss_level = {2.7, 0.3, 5}};
   manifest.notes = {.seed = 18446744073709551615U,
                     .data_ranks = 1,
                     .sequence_ranks = 2,
@@ -46,6 +46,9 @@ TEST(CheckpointManifest, IsReadBackAsItWasWritten) {
   EXPECT_EQ(read.progress.tokens, 7000);
   EXPECT_EQ(read.progress.samples, 70);
   EXPECT_EQ(read.progress.updates, 6);
+  EXPECT_EQ(read.progress.loss_level.mean, 2.7);
+  EXPECT_EQ(read.progress.loss_level.variance, 0.3);
+  EXPECT_EQ(read.progress.loss_level.steps, 5);
   EXPECT_EQ(read.notes.seed, 18446744073709551615U);
   EXPECT_EQ(nlohmann::json(read.notes.config), nlohmann::json(manifest.notes.config));
   EXPECT_EQ(read.notes.train_data, "a digest");
@@ -113,6 +116,11 @@ std::vector<Edit> edits() {
           {"/config/data", "x", "data is \"x\""},
           {"/data", nullptr, "no data"},
           {"/data/train", 1, "train is 1"},
+          {"/loss_level", 1, "loss_level is 1"},
+          {"/loss_level/mean", nullptr, "no mean"},
+          {"/loss_level/variance", -0.1, "variance is -0.1"},
+          {"/loss_level/variance", "x", "variance is \"x\""},
+          {"/loss_level/steps", -1, "steps is -1"},
           {"/validation_loss", "low", "validation_loss is \"low\""},
           {"/validation_loss", Json::array({0.1}), "validation_loss is [0.1]"},
           {"/files", nullptr, "no files"},

@@ -6,6 +6,7 @@
 import json
 import os
 import pty
+import random
 import re
 import signal
 import struct
@@ -16,7 +17,7 @@ import time
 from harness import CONFIG, LONGNET, MPIRUN, SmallTraining, main, settings
 
 METRICS = ["step", "loss", "gradient_norm", "learning_rate", "tokens", "seconds", "tokens_per_second",
-           "peak_memory_bytes", "exchange_bytes", "skipped", "saves", "failed_saves", "saved_bytes", "save_seconds_written",
+           "peak_memory_bytes", "exchange_bytes", "skipped", "spike", "saves", "failed_saves", "saved_bytes", "save_seconds_written",
            "save_seconds_waited"]
 
 
@@ -357,6 +358,23 @@ class Program(SmallTraining):
         self.expect_config_error(5, "not finite in 3 steps in a row", "optimizer.learning_rate=1e38", "optimizer.warmup_steps=0",
                                  "training.skipped_steps_limit=3", "training.steps=100", "checkpoint.every_steps=1")
         self.expect_config_error(5, "not finite in the last 2 steps: they are not saved", "optimizer.learning_rate=1e-3", "training.steps=3")
+
+    def test_a_spike_is_skipped_and_told(self):
+        chance = random.Random(1)
+        noise = "".join(chr(chance.randrange(33, 127)) for _ in range(64))
+        (self.folder / "text").write_text("a" * 64 * 40 + noise + "a" * 64 * 40)
+        keys = ["training.batch_size=1", "training.steps=400", "training.skip_spikes=6", "checkpoint.every_steps=0"]
+        output = self.train(1, *keys).stdout
+        spikes = [line["step"] for line in self.metrics() if line["spike"]]
+        self.assertTrue(0 < len(spikes) < 8, spikes)
+        self.assertTrue(all(line["skipped"] and line["loss"] > 2 for line in self.metrics() if line["spike"]))
+        self.assertEqual([int(step) for step in re.findall(r"step (\d+)/400 .*skipped: a spike", output)], spikes)
+        # As though it had gone on without a stop.
+        for steps in (spikes[0] + 1, 400):
+            self.train(1, *keys, f"training.steps={steps}", "optimizer.schedule=constant", "run=" + str(self.folder / "stopped"))
+        self.train(1, *keys, "optimizer.schedule=constant", "run=" + str(self.folder / "whole"))
+        self.assertEqual(self.trajectory(self.metrics("stopped")), self.trajectory(self.metrics("whole")))
+        self.assertEqual([line["spike"] for line in self.metrics("stopped")], [line["spike"] for line in self.metrics("whole")])
 
     def test_a_stop_amid_skipped_steps_says_that_nothing_is_saved(self):
         process = subprocess.Popen([LONGNET, "train", str(self.config), *self.ENDLESS, *settings("optimizer.learning_rate=1e30", "training.skipped_steps_limit=1000000")],

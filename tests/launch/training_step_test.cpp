@@ -246,6 +246,47 @@ TEST_F(TrainingStep, ANonFiniteStepChangesNothingOnAnyRank) {
   }
 }
 
+/// What a training that expects losses around a millionth makes of its first step.
+Training expecting_little(Job& job) {
+  Training state = begin_training(job);
+  state.spikes->set_level({1e-6, 1e-14, 50});
+  return state;
+}
+
+TEST_F(TrainingStep, ASpikeIsSkippedByAllRanksAlike) {
+  Job together = job(make_mpi_world(), {"training.skip_spikes=6"});
+  Training state = expecting_little(together);
+  const auto before = together.model->parameters().values().clone();
+  const auto result = training_step(state).result();
+  EXPECT_TRUE(result.skipped && result.spike);
+  EXPECT_TRUE(together.model->parameters().values().equal(before));
+  EXPECT_EQ(state.optimizer->updates(), 0);
+  EXPECT_EQ(state.progress.step, 1);
+
+  state.spikes->set_level({result.loss, 0, 50});
+  const auto next = training_step(state).result();
+  EXPECT_FALSE(next.skipped || next.spike);
+  EXPECT_FALSE(together.model->parameters().values().equal(before));
+  // On one rank alone, by its last bit.
+  if (world->rank() == 0) state.spikes->set_level({1e-6, 1e-14, 50});
+  EXPECT_TRUE(training_step(state).result().spike);
+
+  Job unguarded = job(make_mpi_world());
+  EXPECT_FALSE(begin_training(unguarded).spikes) << "by default nothing is skipped";
+}
+
+TEST_F(TrainingStep, WhatIsASpikeOutlastsARestart) {
+  Job first = job(make_mpi_world(), {"training.skip_spikes=6"}),
+      second = job(make_mpi_world(), {"training.skip_spikes=6"});
+  Training state = expecting_little(first), resumed = begin_training(second);
+  training_step(state);
+  save_training(state);
+  load_training(resumed, folder / "run/checkpoints/step-00000001");
+  EXPECT_EQ(resumed.spikes->level().mean, state.spikes->level().mean);
+  EXPECT_EQ(resumed.spikes->level().variance, state.spikes->level().variance);
+  EXPECT_EQ(resumed.spikes->level().steps, 51);
+}
+
 TEST_F(TrainingStep, ACopyThatWentBadLastsAStep) {
   if (world->size() == 1) GTEST_SKIP() << "a rank alone has no copy";
   Job together = job(make_mpi_world());

@@ -10,9 +10,88 @@
 #include "core/training/adamw.h"
 #include "core/training/clipping.h"
 #include "core/training/schedule.h"
+#include "core/training/spike_guard.h"
 
 namespace longnet {
 namespace {
+
+/// 1 where the guard finds a spike.
+std::vector<double> spikes_in(SpikeGuard& guard, const std::vector<double>& losses) {
+  std::vector<double> found;
+  for (const double loss : losses) found.push_back(guard(at::full({}, loss, at::kDouble)).item<double>());
+  return found;
+}
+
+/// Losses around `mean` with the variance `deviation`^2.
+std::vector<double> around(double mean, double deviation, int count) {
+  std::vector<double> losses;
+  for (int i = 0; i < count; ++i) losses.push_back(mean + (i % 2 == 0 ? deviation : -deviation));
+  return losses;
+}
+
+TEST(SpikeGuard, KnowsTheMeanAndVarianceOfAllItHasSeenUpToAHundred) {
+  SpikeGuard guard(6, at::kCPU);
+  double sum = 0, squares = 0;
+  for (int step = 1; step <= 100; ++step) {
+    const double loss = 5 + std::sin(step * step);
+    spikes_in(guard, {loss});
+    sum += loss;
+    squares += loss * loss;
+    const double mean = sum / step;
+    EXPECT_NEAR(guard.level().mean, mean, 1e-12);
+    EXPECT_NEAR(guard.level().variance, squares / step - mean * mean, 1e-12);
+    EXPECT_EQ(guard.level().steps, step);
+  }
+}
+
+TEST(SpikeGuard, FindsWhatIsFarAboveTheMean) {
+  SpikeGuard guard(6, at::kCPU);
+  EXPECT_EQ(spikes_in(guard, around(3, 0.1, 40)), std::vector<double>(40, 0));
+  EXPECT_EQ(spikes_in(guard, {3.59, -100, 3.0}), (std::vector<double>{0, 0, 0})) << "a fall is none";
+  SpikeGuard other(6, at::kCPU);
+  spikes_in(other, around(3, 0.1, 40));
+  EXPECT_EQ(spikes_in(other, {3.61, NAN, INFINITY, 1e30}), (std::vector<double>{1, 0, 0, 1}));
+}
+
+TEST(SpikeGuard, JudgesNothingAtTheBeginning) {
+  SpikeGuard guard(6, at::kCPU);
+  auto losses = around(3, 0.1, 19);
+  losses.push_back(1000);
+  EXPECT_EQ(spikes_in(guard, losses), std::vector<double>(20, 0));
+}
+
+TEST(SpikeGuard, TakesASpikeInAsFarAsItIsNone) {
+  SpikeGuard high(6, at::kCPU), higher(6, at::kCPU);
+  for (SpikeGuard* guard : {&high, &higher}) spikes_in(*guard, around(3, 0.1, 40));
+  spikes_in(high, {5});
+  spikes_in(higher, {1e30});
+  EXPECT_EQ(high.level().mean, higher.level().mean);
+  EXPECT_EQ(high.level().variance, higher.level().variance);
+  const LossLevel before = high.level();
+  spikes_in(high, {NAN});
+  EXPECT_EQ(high.level().steps, before.steps);
+  EXPECT_EQ(high.level().mean, before.mean);
+}
+
+TEST(SpikeGuard, LearnsALevelThatStays) {
+  for (const double deviation : {0.1, 0.0}) {
+    SpikeGuard guard(6, at::kCPU);
+    spikes_in(guard, around(3, deviation, 300));
+    const auto found = spikes_in(guard, std::vector<double>(60, 5));
+    EXPECT_EQ(found.front(), 1);
+    EXPECT_EQ(found.back(), 0);
+  }
+}
+
+TEST(SpikeGuard, GoesOnFromItsLevel) {
+  SpikeGuard guard(6, at::kCPU), resumed(6, at::kCPU);
+  spikes_in(guard, around(3, 0.1, 150));
+  resumed.set_level(guard.level());
+  const std::vector<double> losses{3.1, 3.7, 2.9, 3.8};
+  EXPECT_EQ(spikes_in(guard, losses), spikes_in(resumed, losses));
+  EXPECT_EQ(guard.level().mean, resumed.level().mean);
+  EXPECT_EQ(guard.level().variance, resumed.level().variance);
+}
 
 TEST(AdamW, FollowsItsFormulaAndDecaysMatricesOnly) {
   ParameterSet parameters(at::kDouble, 1);
