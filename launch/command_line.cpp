@@ -205,8 +205,8 @@ void add(CLI::App& app, Options& options, const OnFailure& on_failure, Request& 
   command->callback([=, &options, &request] {
     options.on_failure = on_failure;
     request.command = command->get_name();
-    request.run = [&options, run](std::unique_ptr<Communicator> world, SignalWatch& signals) {
-      return run(std::move(world), options, signals);
+    request.run = [&options, run](std::unique_ptr<Communicator> world, Process& process) {
+      return run(std::move(world), options, process);
     };
   });
 }
@@ -219,20 +219,19 @@ Request parse_command_line(int argc, char** argv, const OnFailure& on_failure) {
   app.require_subcommand(1);
   app.set_version_flag("--version", version);
   Request request;
-  add(app, line->train, on_failure, request, [](auto world, const TrainOptions& options, SignalWatch& signals) {
-    return train(std::move(world), options, signals);
+  add(app, line->train, on_failure, request, [](auto world, const TrainOptions& options, Process& process) {
+    return train(std::move(world), options, process);
   });
   add(app, line->eval, on_failure, request,
-      [](auto world, const EvalOptions& options, SignalWatch&) { return eval(std::move(world), options); });
+      [](auto world, const EvalOptions& options, Process&) { return eval(std::move(world), options); });
   add(app, line->generate, on_failure, request,
-      [](auto world, const GenerateOptions& options, SignalWatch&) { return generate(std::move(world), options); });
+      [](auto world, const GenerateOptions& options, Process&) { return generate(std::move(world), options); });
   add(app, line->attend, on_failure, request,
-      [](auto world, const AttendOptions& options, SignalWatch&) { return attend(std::move(world), options); });
+      [](auto world, const AttendOptions& options, Process&) { return attend(std::move(world), options); });
   CLI::App* checkpoint = app.add_subcommand("checkpoint", "Works on checkpoints");
   checkpoint->require_subcommand(1);
-  add(*checkpoint, line->import, on_failure, request, [](auto world, const ImportOptions& options, SignalWatch&) {
-    return checkpoint_import(std::move(world), options);
-  });
+  add(*checkpoint, line->import, on_failure, request,
+      [](auto world, const ImportOptions& options, Process&) { return checkpoint_import(std::move(world), options); });
 
   try {
     if (argc > 1) require_known(app, argv[1]);
@@ -247,8 +246,8 @@ Request parse_command_line(int argc, char** argv, const OnFailure& on_failure) {
     throw ConfigError(std::string(error.what()) + "; see longnet --help");
   }
   request.saves = request.command == "train";
-  request.run = [line, run = request.run](std::unique_ptr<Communicator> world, SignalWatch& signals) {
-    return run(std::move(world), signals);
+  request.run = [line, run = request.run](std::unique_ptr<Communicator> world, Process& process) {
+    return run(std::move(world), process);
   };
   return request;
 }

@@ -14,7 +14,7 @@
 #include "distributed/mpi/mpi_environment.h"
 #include "launch/command_line.h"
 #include "launch/job/deadline.h"
-#include "launch/job/signals.h"
+#include "launch/job/process.h"
 
 namespace longnet {
 namespace {
@@ -42,10 +42,11 @@ std::chrono::seconds start_timeout() {
   std::_Exit(CommunicationError("").exit_code());
 }
 
-int run_command(int argc, char** argv, const MpiEnvironment& mpi, SignalWatch& signals, Deadline& deadline) {
+int run_command(int argc, char** argv, const MpiEnvironment& mpi, Process& process, Deadline& deadline) {
   auto world = make_mpi_world();
   world->set_timeout(start_timeout());
   deadline.disarm();
+  process.start_up.finished("MPI");
   const bool first = world->rank() == 0;
   Request request;
   agree(*world, [&] {
@@ -59,19 +60,19 @@ int run_command(int argc, char** argv, const MpiEnvironment& mpi, SignalWatch& s
     if (first) std::fputs(request.text->c_str(), stdout);
     return finish_output(0);
   }
-  if (!request.saves) signals.release();
-  const int code = request.run(std::move(world), signals);
+  if (!request.saves) process.signals.release();
+  const int code = request.run(std::move(world), process);
   return request.saves ? code : finish_output(code);  // a training's results are in its run folder
 }
 
 int run(int argc, char** argv) {
-  SignalWatch signals;
+  Process process;
   Deadline deadline(start_timeout(), end_hanging);
   deadline.arm("the start of MPI");
   const MpiEnvironment mpi(argc, argv);
   const int rank = mpi.world_rank();
   try {
-    const int code = run_command(argc, argv, mpi, signals, deadline);
+    const int code = run_command(argc, argv, mpi, process, deadline);
     deadline.arm("the end of MPI");
     return code;
   } catch (const AgreedError& error) {

@@ -7,7 +7,8 @@
 # little to save anything.
 #
 # --restarts N: a training that ends because a rank was killed, because communication failed (6), or with 75 though nobody asked
-# this script, starts again from its newest checkpoint, up to N times, after 1, 2, 4, ... 60 seconds.
+# this script, starts again from its newest checkpoint: at once where it has made a checkpoint since the last start, else after 1, 2,
+# 4, ... 60 seconds, and up to N times in a row without one.
 set -euo pipefail
 # Streams that are closed are as good as empty.
 [[ -e /proc/$$/fd/0 ]] || exec </dev/null
@@ -42,6 +43,11 @@ fi
 if ((EUID == 0)); then export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1; fi
 # Ranks bind no core, because each runs several threads; idle ranks give way where there are more ranks than cores.
 if ((ranks > $(nproc))); then export OMPI_MCA_mpi_yield_when_idle=1 OMP_WAIT_POLICY=passive; fi
+
+# One host needs none of the drivers of networks that Open MPI tries else, which take a third of the start.
+[[ ${OMPI_MCA_pml:-} || ${OMPI_MCA_mtl:-} ]] || export OMPI_MCA_pml=ob1
+# When a rank is killed, the others have nothing more to do: mpirun would give them two seconds for it.
+export OMPI_MCA_odls_base_sigkill_timeout=${OMPI_MCA_odls_base_sigkill_timeout:-0}
 
 # Ranks speak through files in memory, which a job that is killed leaves behind: here they are this script's, which removes them at
 # its end, and those of scripts that were killed. Process numbers are compared within one container only.
@@ -131,7 +137,12 @@ drain() {
     done
   done
 }
-trap 'drain; if [[ $shared ]]; then rm -rf "$shared"; fi' EXIT
+saved_step=''   # a file, where the training tells of its checkpoints (launch/job/restarts.h)
+if ((restarts)); then
+  saved_step=$(mktemp)
+  export LONGNET_SAVED_STEP_FILE=$saved_step
+fi
+trap 'drain; if [[ $shared ]]; then rm -rf "$shared"; fi; if [[ $saved_step ]]; then rm -f "$saved_step"; fi' EXIT
 
 # Runs the command, and leaves its exit code in `code`.
 run() {
@@ -156,15 +167,21 @@ tell_of_killed_rank() {
   echo "mpirun.sh: a rank was killed by SIG$(kill -l $((code - 128))); the memory of the host may not have sufficed (dmesg tells)" >&2 || true
 }
 
-# Waits before restart number $1, unless it is asked to stop.
-wait_before() {
-  local seconds=$((1 << ($1 < 7 ? $1 - 1 : 6)))
-  seconds=$((seconds < 60 ? seconds : 60))
-  echo "mpirun.sh: exit code $code; restart $1 of $restarts, from the newest checkpoint, in $seconds s" >&2 || true
+# Waits before the next start, unless it is asked to stop.
+wait_before_restart() {
+  local seconds=0 what="starting again, from the checkpoint of step $saved"
+  if ((in_vain > 0)); then
+    seconds=$((1 << (in_vain < 7 ? in_vain - 1 : 6)))
+    seconds=$((seconds < 60 ? seconds : 60))
+    what="no new checkpoint; restart $in_vain of $restarts, from the newest, in $seconds s"
+  fi
+  echo "mpirun.sh: exit code $code; $what" >&2 || true
+  export LONGNET_RESTART="number $1, after exit code $code"
   local end=$((SECONDS + seconds))
   while ((SECONDS < end)) && [[ ! $asked ]]; do sleep 0.2; done
 }
 
+saved='' in_vain=0   # the newest checkpoint that was told of; restarts in a row without one
 for ((restart = 1;; ++restart)); do
   run "$@"
   if [[ $ended_by ]]; then exit $((128 + $(kill -l "$ended_by"))); fi   # mpirun's own code tells nothing then
@@ -173,7 +190,12 @@ for ((restart = 1;; ++restart)); do
     exec {out}>&-
     wait "$writer" || if ((code == 0)); then code=1; fi
   fi
-  if [[ ! $saves || $asked ]] || ((restart > restarts || code != 6 && code != 75 && code <= 128)); then exit $code; fi
-  wait_before $restart
+  if [[ ! $saves || $asked ]] || ((restarts == 0 || code != 6 && code != 75 && code <= 128)); then exit $code; fi
+  before=$saved
+  saved=$(cat "$saved_step")
+  in_vain=$((in_vain + 1))
+  if [[ $saved != "$before" ]]; then in_vain=0; fi
+  if ((in_vain > restarts)); then exit $code; fi
+  wait_before_restart $restart
   if [[ $asked ]]; then exit 75; fi   # between two runs: what is saved stays
 done

@@ -7,7 +7,7 @@
 
 #include "distributed/communicator.h"
 #include "launch/job/job.h"
-#include "launch/job/signals.h"
+#include "launch/job/process.h"
 
 /// The subcommands of the program, one file each. They return the program's exit code and throw longnet::Error.
 namespace longnet {
@@ -15,7 +15,7 @@ namespace longnet {
 struct TrainOptions : JobOptions {
   std::string resume = "auto";  ///< auto, none, or a checkpoint's folder
 };
-int train(std::unique_ptr<Communicator> world, const TrainOptions& options, SignalWatch& signals);
+int train(std::unique_ptr<Communicator> world, const TrainOptions& options, Process& process);
 
 /// Of commands that need trained weights.
 struct CheckpointOptions : JobOptions {

@@ -14,6 +14,8 @@
 #include "distributed/checkpoint_folder.h"
 #include "distributed/control_word.h"
 #include "launch/commands/commands.h"
+#include "launch/job/restarts.h"
+#include "launch/job/start_up.h"
 #include "launch/job/version.h"
 #include "launch/output/log.h"
 #include "launch/output/peak_memory.h"
@@ -102,18 +104,21 @@ std::string remark_on(const StepResult& result) {
 class Run {
  public:
   /// Opens the run folder and continues from a checkpoint if there is one to continue from. Collective.
-  Run(Job& job, const TrainOptions& options, SignalWatch& signals)
+  Run(Job& job, const TrainOptions& options, Process& process)
       : job_(job),
         config_(job.configuration),
-        signals_(signals),
+        signals_(process.signals),
+        start_up_(process.start_up),
         first_(job.mesh.is_first()),
         log_(open()),
         training_(begin_training(job)),
-        saver_(training_, log_),
+        saver_(training_, log_, [this](std::int64_t step) { tell_saved(step); }),
         progress_(log_, config_.training.steps, config_.logging.every_steps, first_ && on_terminal()) {
     describe_run(job_, log_);
+    if (!restarts_.reason().empty()) log_.info("started again: " + restarts_.reason());
     const MetricsBefore metrics = resume_training(training_, options.resume, options.allowed_changes, log_);
     saver_.note_saved();
+    start_up_.finished("checkpoint");
     const std::int64_t trace = config_.logging.trace_step;
     if (trace > 0 && trace <= training_.progress.step) {
       log_.warn("warning: logging.trace_step is passed over: step " + std::to_string(trace) + " is done");
@@ -247,6 +252,10 @@ class Run {
   void report(const std::optional<LastStep>& step) {
     if (!step) return;
     const StepResult result = step->started.result();
+    if (!std::exchange(has_started_, true)) {
+      start_up_.finished("first step");
+      log_.record("start-up took " + start_up_.text());
+    }
     const double rate = static_cast<double>(result.tokens) / result.seconds;
     if (first_) {
       hold_folder(/*now=*/false);
@@ -265,6 +274,11 @@ class Run {
                                       std::to_string(skipped_in_a_row_) +
                                       " steps in a row; lower optimizer.learning_rate, or resume from an earlier "
                                       "checkpoint"));
+  }
+
+  void tell_saved(std::int64_t step) {
+    if (!first_ || restarts_.tell_saved(step)) return;
+    log_.warn("warning: the script that starts this training again cannot be told of step " + std::to_string(step));
   }
 
   void evaluate_now() {
@@ -345,6 +359,8 @@ class Run {
   Job& job_;
   const Configuration& config_;
   SignalWatch& signals_;
+  StartUp& start_up_;
+  Restarts restarts_;
   bool first_;
   std::shared_ptr<RunLock> lock_;  ///< on the first rank
   Log log_;
@@ -353,16 +369,18 @@ class Run {
   Progress progress_;
   std::unique_ptr<RunFolder> folder_;  ///< on the first rank
   std::optional<LastStep> last_;
+  bool has_started_ = false;           ///< the first step has ended
   std::int64_t skipped_in_a_row_ = 0;  ///< steps that were not finite
   bool told_of_unsaved_ = false;       ///< since the last step that was
 };
 
 }  // namespace
 
-int train(std::unique_ptr<Communicator> world, const TrainOptions& options, SignalWatch& signals) {
-  signals.answer_with(leaving_at_once(world->rank() == 0));
+int train(std::unique_ptr<Communicator> world, const TrainOptions& options, Process& process) {
+  process.signals.answer_with(leaving_at_once(world->rank() == 0));
   std::signal(SIGPIPE, SIG_IGN);  // nobody reads the output any more: the training goes on
   Job job = start_job(std::move(world), options);
+  process.start_up.finished("configuration, data and model");
   agree(*job.mesh.world, [&] {
     const Configuration& config = job.configuration;
     check_batch(config.training, job.mesh.data_size);
@@ -383,7 +401,7 @@ int train(std::unique_ptr<Communicator> world, const TrainOptions& options, Sign
     if (!job.specification.trainable) throw ConfigError("model.head.type is none: there is nothing to train");
     if (config.training.evaluate_every_steps > 0) require_held_out(job, config.data.sequence_length);
   });
-  return Run(job, options, signals)();
+  return Run(job, options, process)();
 }
 
 }  // namespace longnet

@@ -91,6 +91,7 @@ void Saver::publish(UnderWay& ending, bool last) {
   line << "saved step " << ending.step << ": " << cost.bytes << " bytes, the shard of the first rank written in "
        << cost.seconds << " s; the training waited " << seconds_since(begin) << " s for it";
   log_.record(line.str());
+  saved_(ending.step);
 }
 
 /// Throws `error` again, unless the training is to go on without this checkpoint.

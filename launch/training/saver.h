@@ -2,9 +2,11 @@
 
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <future>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "core/error.h"
@@ -19,7 +21,9 @@ namespace longnet {
 /// (checkpoint.on_failure).
 class Saver {
  public:
-  Saver(const Training& training, const Log& log) : training_(training), log_(log) {}
+  /// `saved` is called with the step of each checkpoint, once that has its name; collective.
+  Saver(const Training& training, const Log& log, std::function<void(std::int64_t step)> saved)
+      : training_(training), log_(log), saved_(std::move(saved)) {}
 
   /// Whether the clock wants a save: checkpoint.every_minutes after the last, or a minute after one that failed.
   bool due() const;
@@ -66,6 +70,7 @@ class Saver {
 
   const Training& training_;
   const Log& log_;
+  std::function<void(std::int64_t)> saved_;
   std::optional<UnderWay> under_way_;
   bool removing_ = false;                              ///< older checkpoints may be on their way out
   std::future<std::vector<std::string>> not_removed_;  ///< of them, on rank 0

@@ -5,6 +5,7 @@
 
 import os
 import pty
+import re
 import shutil
 import signal
 import subprocess
@@ -310,8 +311,8 @@ class Interruptions(SmallTraining):
     def test_a_killed_training_is_started_again(self):
         options = settings("training.steps=300", "checkpoint.every_steps=10", "logging.every_steps=1000")
         self.run_program(2, "train", self.config, *options, *settings(f"run={self.folder / 'undisturbed'}"))
-        process = self.script("--restarts", 3, 2, "train", self.config, *options, "--resume", "auto")
-        for steps in (30, 60):
+        process = self.script("--restarts", 1, 2, "train", self.config, *options, "--resume", "auto")
+        for steps in (30, 60, 90):
             deadline = time.time() + 60
             while not (self.folder / "run/metrics.jsonl").exists() or len(self.metrics()) < steps:
                 self.assertTrue(process.poll() is None and time.time() < deadline, "it makes no steps")
@@ -320,8 +321,12 @@ class Interruptions(SmallTraining):
             time.sleep(1)
         output, _ = process.communicate(timeout=120)
         self.assertEqual(process.returncode, 0, output)
-        self.assertEqual(output.count("from the newest checkpoint"), 2, output)
-        self.assertEqual(output.count("resumed from"), 2, output)
+        self.assertEqual(output.count("starting again, from the checkpoint of step"), 3, output)
+        self.assertEqual(output.count("resumed from"), 3, output)
+        log = (self.folder / "run/log.txt").read_text()
+        self.assertEqual(re.findall("started again: (.*)", log), [f"number {n}, after exit code 137" for n in (1, 2, 3)])
+        self.assertEqual(len(re.findall(r"start-up took [\d.]+ s: libraries [\d.]+ s, MPI [\d.]+ s, configuration, data and model [\d.]+ s, "
+                                        r"checkpoint [\d.]+ s, first step [\d.]+ s\n", log)), 4, log)
         self.assertEqual(self.trajectory(self.metrics()), self.trajectory(self.metrics("undisturbed")))
         self.assert_nothing_runs()
 
@@ -335,6 +340,27 @@ class Interruptions(SmallTraining):
             output, _ = process.communicate(timeout=60)
             self.assertEqual(process.returncode, code, output)
             self.assertEqual((self.folder / "runs").read_text().count("run"), runs, output)
+
+    def test_restarts_end_when_progress_ends(self):
+        """Any number of them, while each start brings a checkpoint; then as many as the user said."""
+        program = self.folder / "program"
+        program.write_text(f"""#!/bin/sh
+echo run >> {self.folder}/runs
+count=$(wc -l < {self.folder}/runs)
+echo "$LONGNET_RESTART" >> {self.folder}/reasons
+[ "$count" -gt 4 ] || echo "$count" > "$LONGNET_SAVED_STEP_FILE"
+exit 6
+""")
+        program.chmod(0o755)
+        begin = time.time()
+        process = self.script("--restarts", 2, 1, "train", "x.yaml", program=program)
+        output, _ = process.communicate(timeout=60)
+        self.assertEqual(process.returncode, 6, output)
+        self.assertEqual((self.folder / "runs").read_text().count("run"), 4 + 1 + 2, output)
+        self.assertEqual(re.findall("from the checkpoint of step ([0-9]+)", output), ["1", "2", "3", "4"])
+        self.assertEqual(re.findall("restart ([0-9]) of 2, from the newest, in ([0-9]+) s", output), [("1", "1"), ("2", "2")])
+        self.assertLess(time.time() - begin, 20)
+        self.assertEqual((self.folder / "reasons").read_text().splitlines(), [""] + [f"number {n}, after exit code 6" for n in range(1, 7)])
 
     def test_the_script_refuses_what_it_cannot_start(self):
         for arguments, program, text in ((["x", "train"], LONGNET, "RANKS is a number"), ([], LONGNET, "RANKS is a number"),
