@@ -2,7 +2,8 @@
 # Sets the machine up, builds, and runs all tests. Arguments go to ctest, for example: ./tests/run.sh -R attention
 set -euo pipefail
 cd "$(dirname "$0")/.."
-./launch/scripts/setup.sh
+# Tests among several hosts and under Slurm need root; without it they are skipped.
+if ((EUID == 0)); then ./launch/scripts/setup.sh iproute2 slurm-wlm; else ./launch/scripts/setup.sh; fi
 
 # TensorBoard's own reader, for one test.
 tensorboard=third_party/tensorboard

@@ -169,6 +169,7 @@ class Run {
     progress_.clear();
     if (stopped) return requeue_exit_code;
     log_.info("finished step " + std::to_string(progress.step) + " of " + std::to_string(config_.training.steps));
+    tell_saved(progress.step, /*finished=*/true);
     return 0;
   }
 
@@ -276,8 +277,8 @@ class Run {
                                       "checkpoint"));
   }
 
-  void tell_saved(std::int64_t step) {
-    if (!first_ || restarts_.tell_saved(step)) return;
+  void tell_saved(std::int64_t step, bool finished = false) {
+    if (!first_ || restarts_.tell_saved(step, finished)) return;
     log_.warn("warning: the script that starts this training again cannot be told of step " + std::to_string(step));
   }
 

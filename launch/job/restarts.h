@@ -14,9 +14,10 @@ class Restarts {
   /// What the script says of this start (LONGNET_RESTART), as one line; empty for the first.
   const std::string& reason() const { return reason_; }
 
-  /// Tells the script that there is a checkpoint of `step`: restarts that bring none come to an end. It is written into the file
-  /// that LONGNET_SAVED_STEP_FILE names, if any; false when that cannot be written.
-  bool tell_saved(std::int64_t step) const;
+  /// Tells the script that there is a checkpoint of `step`: restarts that bring none come to an end. `finished`: the training has
+  /// ended with it. It is written into the file that LONGNET_SAVED_STEP_FILE names, if any, as "120" or "300 finished"; false when
+  /// that cannot be written.
+  bool tell_saved(std::int64_t step, bool finished) const;
 
  private:
   std::string reason_;

@@ -3,7 +3,8 @@
 //
 //   FAIL_BELOW   operations on paths below this folder count, others do not
 //   FAIL_AT      number of the operation that fails, from 1; 0: none
-//   FAIL_WITH    EIO, ENOSPC, EINTR, or short: a read or write of half of what was asked for (of others: none)
+//   FAIL_WITH    EIO, ENOSPC, EINTR; short: a read or write of half of what was asked for (of others: none); stop: it works, after the
+//                process has stopped (SIGSTOP) and gone on
 //   FAIL_RANK    of an MPI job: the rank whose operations count; without it, all ranks' count, each for itself
 //   FAIL_LOG     a file that gets the name and path of every operation that counts
 //
@@ -18,6 +19,7 @@
 
 #include <atomic>
 #include <cerrno>
+#include <csignal>
 #include <cstdarg>
 #include <cstdio>
 #include <cstdlib>
@@ -55,6 +57,10 @@ Fate fate_of(const char* operation, const std::string& path) {
         next<ssize_t(int, const void*, size_t)>("write")(descriptor, line.data(), line.size());
   }
   if (number != at) return Fate::Works;
+  if (with == "stop") {
+    ::raise(SIGSTOP);
+    return Fate::Works;
+  }
   if (with == "short") return Fate::HalfWorks;
   errno = with == "EIO" ? EIO : with == "ENOSPC" ? ENOSPC : EINTR;
   return Fate::Fails;

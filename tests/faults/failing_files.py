@@ -43,13 +43,13 @@ class Program:
         if failing:
             environment.update({"LD_PRELOAD": self.library, "FAIL_BELOW": str(self.folder / "run")}, **failing)
             if self.ranks > 1:
-                environment["FAIL_RANK"] = str(self.ranks - 1)
+                environment.setdefault("FAIL_RANK", str(self.ranks - 1))
         return subprocess.run([*self.start, *command, str(self.config)], capture_output=True, text=True, errors="replace", timeout=90, env=environment)
 
-    def operations(self, command):
+    def operations(self, command, **which):
         """Names and paths, in order, of an undisturbed run."""
         log = self.folder / "operations"
-        result = self.run(command, FAIL_AT="0", FAIL_LOG=str(log))
+        result = self.run(command, FAIL_AT="0", FAIL_LOG=str(log), **which)
         assert result.returncode == 0, result.stderr
         lines = [line.split(" ", 1)[1] for line in log.read_text().splitlines()]
         log.unlink()

@@ -248,6 +248,22 @@ class Interruptions(SmallTraining):
         self.assertIn("there are rank ", line)
         self.assert_nothing_runs()
 
+    def test_a_rank_that_is_stopped_while_evaluating_is_named(self):
+        keys = ["parallel.timeout_seconds=3", "training.evaluate_every_steps=1", "training.evaluation_sequences=1000000", "training.steps=1000"]
+        (self.folder / "text").write_text("a line of text\n" * 20000)
+        process = subprocess.Popen(self.command(2, "train", self.config, *settings(*keys)), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        metrics = self.folder / "run/metrics.jsonl"
+        while not (metrics.exists() and metrics.read_text()):
+            time.sleep(0.01)
+        time.sleep(0.3)
+        os.kill(self.ranks_of(process)[1], signal.SIGSTOP)
+        begin = time.time()
+        _, errors = process.communicate(timeout=60)
+        self.assertLess(time.time() - begin, 3 + 5)
+        self.assertEqual((process.returncode, len(self.metrics())), (6, 1), errors)
+        self.assertRegex(errors, r"did not end within 3 s.*stopped, gone or at work elsewhere are rank 1 on \S+")
+        self.assert_nothing_runs()
+
     def test_a_rank_that_never_starts_is_told(self):
         start = 'if [ "$OMPI_COMM_WORLD_RANK" = 1 ]; then kill -STOP $$; fi; exec "$0" "$@"'
         command = [*self.command(2)[:-1], "sh", "-c", start, LONGNET, "train", str(self.config)]
