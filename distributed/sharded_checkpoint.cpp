@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 #include <chrono>
+#include <cmath>
 #include <cstdio>
 #include <map>
 #include <memory>
@@ -163,17 +164,6 @@ class Readers {
   std::map<std::string, int> readers_;
 };
 
-/// Compares the files that this rank reads with the manifest.
-void verify_files(const fs::path& checkpoint, const Manifest& manifest, const Readers& readers, int rank) {
-  for (const auto& [name, expected] : manifest.files) {
-    if (readers.of(name) != rank) continue;
-    const InputFile file(checkpoint / name);
-    if (file.size() != expected.bytes || digest_of(file) != expected) {
-      throw CheckpointError(file.path().string() + ": damaged, its content is not what the manifest says");
-    }
-  }
-}
-
 /// Throws unless every tensor of the model is in the checkpoint, with its shape and dtype, and none is left over.
 void require_fitting(const fs::path& checkpoint, const Manifest& manifest, const std::vector<Parameter>& parameters,
                      const std::vector<FlatState>& states, const std::string& unwanted) {
@@ -206,7 +196,6 @@ void require_fitting(const fs::path& checkpoint, const Manifest& manifest, const
 struct Piece {
   Range range;
   const StoredPart* part;
-  at::ScalarType dtype;
 };
 
 /// Neighbouring pieces of a state that one rank reads.
@@ -232,7 +221,7 @@ std::vector<Run> runs_of(const Manifest& manifest, const Readers& readers, const
         const bool goes_on = !runs.empty() && runs.back().state == &state && runs.back().reader == reader;
         if (!goes_on) runs.push_back({&state, reader, {range.begin, range.begin}, {}, {}});
         runs.back().range.end = range.end;  // the manifest's parts tile each tensor
-        runs.back().pieces.push_back({range, &part, tensor.dtype});
+        runs.back().pieces.push_back({range, &part});
       }
       begin += parameter.value.numel();
     }
@@ -253,20 +242,50 @@ void find_memory(std::vector<Run>& runs, Range own, int rank) {
   }
 }
 
-/// Fills the runs that this rank reads.
-void read_runs(const fs::path& checkpoint, const std::vector<Run>& runs, int rank) {
-  std::map<std::string, SafetensorsFile> files;
+/// Where what a file holds is to go, by its name there.
+using Destinations = std::map<std::string, std::vector<at::Tensor>>;
+
+Destinations destinations_in(const std::vector<Run>& runs, const std::string& file, int rank) {
+  Destinations destinations;
   for (const Run& run : runs) {
     if (run.reader != rank) continue;
     for (const Piece& piece : run.pieces) {
-      const fs::path path = checkpoint / piece.part->file;
-      const SafetensorsFile& file = files.try_emplace(piece.part->file, path).first->second;
-      const auto values = file.read(piece.part->key).flatten();
-      if (values.numel() != piece.range.size() || values.scalar_type() != piece.dtype) {
-        throw CheckpointError(path.string() + ": " + piece.part->key + " is not what the manifest says");
-      }
-      cut(run.values, piece.range, run.range.begin).copy_(values);
+      if (piece.part->file != file) continue;
+      destinations[piece.part->key].push_back(cut(run.values, piece.range, run.range.begin));
     }
+  }
+  return destinations;
+}
+
+/// Reads a file into its destinations; throws unless it is what `expected` says.
+void read_file(const fs::path& path, const FileDigest& expected, const Destinations& destinations) {
+  const CheckpointError damaged(path.string() + ": damaged, its content is not what the manifest says");
+  if (InputFile(path).size() != expected.bytes) throw CheckpointError(damaged);
+  const SafetensorsFile file(path);
+  at::Tensor host;  // of the tensor that is read
+  std::size_t found = 0;
+  const auto place = [&](const std::string& key) {
+    const auto wanted = destinations.find(key);
+    if (wanted == destinations.end()) return at::Tensor();
+    const at::Tensor& first = wanted->second.front();
+    host = first.is_cpu() ? first : at::empty(first.sizes(), first.options().device(at::kCPU));
+    return host;
+  };
+  const auto done = [&](const std::string& key) {
+    ++found;
+    for (const at::Tensor& destination : destinations.at(key)) {
+      if (!destination.is_same(host)) destination.copy_(host);
+    }
+  };
+  if (file.read_through(place, done) != expected) throw CheckpointError(damaged);
+  if (found != destinations.size()) throw CheckpointError(path.string() + ": lacks tensors that the manifest names");
+}
+
+/// Reads the files that are this rank's to read.
+void read_files(const fs::path& checkpoint, const Manifest& manifest, const Readers& readers,
+                const std::vector<Run>& runs, int rank) {
+  for (const auto& [name, digest] : manifest.files) {
+    if (readers.of(name) == rank) read_file(checkpoint / name, digest, destinations_in(runs, name, rank));
   }
 }
 
@@ -376,16 +395,18 @@ TrainingProgress load_checkpoint(Communicator& world, const fs::path& path, cons
                                  const std::vector<FlatState>& states, const std::string& unwanted) {
   const Manifest manifest = shared_manifest(world, path);
   const Readers readers(manifest, world.size());
-  agree_on_files(world, [&] {
-    require_fitting(path, manifest, parameters, states, unwanted);
-    verify_files(path, manifest, readers, world.rank());
-  });
+  agree_on_files(world, [&] { require_fitting(path, manifest, parameters, states, unwanted); });
   auto runs = runs_of(manifest, readers, parameters, states);
   const std::int64_t count = count_of(parameters);
   find_memory(runs, own_part(world, count), world.rank());
-  agree_on_files(world, [&] { read_runs(path, runs, world.rank()); });
-  share_runs(world, runs, count);
-  compare_states(world, path, states);
+  try {
+    agree_on_files(world, [&] { read_files(path, manifest, readers, runs, world.rank()); });
+    share_runs(world, runs, count);
+    compare_states(world, path, states);
+  } catch (const AgreedError&) {
+    for (const FlatState& state : states) state.flat.fill_(NAN);
+    throw;
+  }
   return manifest.progress;
 }
 

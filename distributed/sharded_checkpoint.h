@@ -74,10 +74,11 @@ struct CheckpointSummary {
 /// Rank 0 reads it, all get the same. Collective; throws AgreedError.
 CheckpointSummary summarize_checkpoint(Communicator& world, const std::filesystem::path& path);
 
-/// Fills `states` from the checkpoint `path`. Rank 0 reads the manifest for all; each shard is read by one rank, which
+/// Fills `states` from the checkpoint `path`. Rank 0 reads the manifest for all; each shard is read once, by one rank, which
 /// compares its digest and sends it to the others; then the ranks compare what they hold. Tensors whose names begin with
 /// `unwanted` (nothing, when that is empty) are left where they are. Collective; throws AgreedError: CheckpointError when
-/// a file is damaged or a tensor missing, left over or of another shape; ConfigError when it is of another dtype.
+/// a file is damaged or a tensor missing, left over or of another shape; ConfigError when it is of another dtype. Where a
+/// file is damaged the states are filled with NaN, because a part of it has been read.
 TrainingProgress load_checkpoint(Communicator& world, const std::filesystem::path& path,
                                  const std::vector<Parameter>& parameters, const std::vector<FlatState>& states,
                                  const std::string& unwanted = "");

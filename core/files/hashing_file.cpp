@@ -63,15 +63,35 @@ FileDigest digest_of(std::span<const std::byte> data) {
 }
 
 FileDigest digest_of(const InputFile& file) {
-  const std::unique_ptr<XXH3_state_t, decltype(&XXH3_freeState)> hash(XXH3_createState(), &XXH3_freeState);
-  XXH3_128bits_reset(hash.get());
-  std::vector<std::byte> piece(std::size_t{1} << 20);
-  for (std::uint64_t offset = 0; offset < file.size(); offset += piece.size()) {
-    if (file.size() - offset < piece.size()) piece.resize(static_cast<std::size_t>(file.size() - offset));
-    file.read(offset, piece);
-    XXH3_128bits_update(hash.get(), piece.data(), piece.size());
+  return HashingReader(file).finish();
+}
+
+HashingReader::HashingReader(const InputFile& file) : file_(file), hash_(XXH3_createState(), &XXH3_freeState) {
+  XXH3_128bits_reset(hash_.get());
+}
+
+void HashingReader::read(std::span<std::byte> bytes) {
+  constexpr std::size_t piece = std::size_t{1} << 20;  // is still in the cache when it is hashed
+  while (!bytes.empty()) {
+    const auto now = bytes.first(std::min(piece, bytes.size()));
+    file_.read(offset_, now);
+    XXH3_128bits_update(hash_.get(), now.data(), now.size());
+    offset_ += now.size();
+    bytes = bytes.subspan(now.size());
   }
-  return {file.size(), hexadecimal(XXH3_128bits_digest(hash.get()))};
+}
+
+void HashingReader::skip_to(std::uint64_t offset) {
+  std::vector<std::byte> scratch(std::size_t{1} << 20);
+  while (offset_ < offset) {
+    const std::uint64_t left = offset - offset_;
+    read(std::span(scratch).first(static_cast<std::size_t>(std::min<std::uint64_t>(left, scratch.size()))));
+  }
+}
+
+FileDigest HashingReader::finish() {
+  skip_to(file_.size());
+  return {offset_, hexadecimal(XXH3_128bits_digest(hash_.get()))};
 }
 
 std::string fingerprint(const std::filesystem::path& path) {

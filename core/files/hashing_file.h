@@ -42,6 +42,24 @@ class HashingFile {
   std::unique_ptr<XXH3_state_t, decltype(&XXH3_freeState)> hash_;
 };
 
+/// Reads a file from its beginning to its end, once, and hashes it.
+class HashingReader {
+ public:
+  explicit HashingReader(const InputFile& file);
+
+  /// Fills `bytes` with what comes next. Throws DataError.
+  void read(std::span<std::byte> bytes);
+  /// Reads up to `offset`, for the digest alone.
+  void skip_to(std::uint64_t offset);
+  /// Reads the rest. Returns the digest of the file.
+  FileDigest finish();
+
+ private:
+  const InputFile& file_;
+  std::uint64_t offset_ = 0;
+  std::unique_ptr<XXH3_state_t, decltype(&XXH3_freeState)> hash_;
+};
+
 FileDigest digest_of(std::span<const std::byte> data);
 
 /// Of a whole file, read piece by piece.

@@ -110,7 +110,7 @@ void SafetensorsFile::read_header(const InputFile& file) {
     if (offsets.size() != 2 || offsets[0] > offsets[1] || offsets[1] > version_.size - data_begin) {
       throw DataError("the tensor " + name + " does not fit into it");
     }
-    add(name, {value.at("dtype").get<std::string>(), whole_numbers<std::int64_t>(value.at("shape")),
+    add(name, {name, value.at("dtype").get<std::string>(), whole_numbers<std::int64_t>(value.at("shape")),
                data_begin + offsets[0], data_begin + offsets[1]});
   }
   require_tiles(data_begin);
@@ -124,14 +124,18 @@ void SafetensorsFile::add(const std::string& name, Entry entry) {
   entries_.emplace(name, std::move(entry));
 }
 
-void SafetensorsFile::require_tiles(std::uint64_t data_begin) const {
+std::vector<const SafetensorsFile::Entry*> SafetensorsFile::in_order() const {
   std::vector<const Entry*> in_order;
   in_order.reserve(entries_.size());
   for (const auto& [name, entry] : entries_) in_order.push_back(&entry);
   std::sort(in_order.begin(), in_order.end(),
             [](const Entry* a, const Entry* b) { return std::pair(a->begin, a->end) < std::pair(b->begin, b->end); });
+  return in_order;
+}
+
+void SafetensorsFile::require_tiles(std::uint64_t data_begin) const {
   std::uint64_t end = data_begin;
-  for (const Entry* entry : in_order) {
+  for (const Entry* entry : in_order()) {
     if (entry->begin != end) throw DataError("its tensors overlap or leave gaps");
     end = entry->end;
   }
@@ -172,6 +176,24 @@ at::Tensor SafetensorsFile::read(const std::string& name, const std::vector<std:
 
 at::Tensor SafetensorsFile::read(const std::string& name) const {
   return read(name, entry(name).shape, entry(name).begin);
+}
+
+FileDigest SafetensorsFile::read_through(const std::function<at::Tensor(const std::string& name)>& place,
+                                         const std::function<void(const std::string& name)>& done) const {
+  const InputFile file(path_, version_);
+  HashingReader reader(file);
+  for (const Entry* entry : in_order()) {
+    reader.skip_to(entry->begin);
+    const at::Tensor destination = place(entry->name);
+    if (!destination.defined()) continue;
+    if (destination.scalar_type() != dtype(entry->name) || destination.nbytes() != entry->end - entry->begin ||
+        !destination.is_cpu() || !destination.is_contiguous()) {
+      fail("the tensor " + entry->name + " is not what it is read as");
+    }
+    reader.read({static_cast<std::byte*>(destination.data_ptr()), destination.nbytes()});
+    done(entry->name);
+  }
+  return reader.finish();
 }
 
 at::Tensor SafetensorsFile::read_rows(const std::string& name, std::int64_t begin, std::int64_t end) const {

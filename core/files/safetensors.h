@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <string>
 #include <utility>
@@ -41,11 +42,18 @@ class SafetensorsFile {
 
   at::Tensor read(const std::string& name) const;
 
+  /// Reads the whole file once, from its beginning to its end. `place` names the memory for a tensor: contiguous, on the CPU, of its
+  /// dtype and of as many elements; undefined where it is not wanted. `done` is called when a tensor is there. Returns the digest of
+  /// the file: until it is compared, nothing of what was read is to be believed.
+  FileDigest read_through(const std::function<at::Tensor(const std::string& name)>& place,
+                          const std::function<void(const std::string& name)>& done) const;
+
   /// tensor[begin:end], 0 <= begin <= end <= shape[0].
   at::Tensor read_rows(const std::string& name, std::int64_t begin, std::int64_t end) const;
 
  private:
   struct Entry {
+    std::string name;
     std::string dtype;  ///< the format's name
     std::vector<std::int64_t> shape;
     std::uint64_t begin;  ///< in the file
@@ -55,6 +63,7 @@ class SafetensorsFile {
   void read_header(const InputFile& file);
   void add(const std::string& name, Entry entry);
   void require_tiles(std::uint64_t data_begin) const;
+  std::vector<const Entry*> in_order() const;  ///< of the file
   const Entry& entry(const std::string& name) const;
   at::Tensor read(const std::string& name, const std::vector<std::int64_t>& shape, std::uint64_t begin) const;
   [[noreturn]] void fail(const std::string& what) const;

@@ -34,11 +34,11 @@ class ParameterSet {
   ParameterSet(const ParameterSet&) = delete;
   ParameterSet& operator=(const ParameterSet&) = delete;
 
-  /// A new parameter. The handle stays valid; its memory moves once, in flatten().
+  /// A new parameter. The handle stays valid; its memory moves once, in flatten(), where it gets its values.
   at::Tensor add(const std::string& name, const std::vector<std::int64_t>& shape, const Initializer& initialize);
 
-  /// Moves all parameters into flat memory and gives each a gradient there, of zeros. Once, after the last add(): throws
-  /// Error for a second call, and for an add() after it.
+  /// Moves all parameters into flat memory, gives them their values, on several threads, and each a gradient there, of zeros.
+  /// Once, after the last add(): throws Error for a second call, and for an add() after it.
   void flatten();
 
   const std::vector<Parameter>& list() const { return list_; }
@@ -49,9 +49,12 @@ class ParameterSet {
   const at::Tensor& gradients() const { return gradients_; }  ///< (count)
 
  private:
+  void initialize(std::size_t number) const;
+
   at::TensorOptions options_;
   std::uint64_t seed_;
   std::vector<Parameter> list_;
+  std::vector<Initializer> initializers_;  ///< of the list; until flatten()
   at::Tensor values_;
   at::Tensor gradients_;
 };

@@ -116,6 +116,7 @@ class Run {
         progress_(log_, config_.training.steps, config_.logging.every_steps, first_ && on_terminal()) {
     describe_run(job_, log_);
     if (!restarts_.reason().empty()) log_.info("started again: " + restarts_.reason());
+    start_up_.finished("optimizer");
     const MetricsBefore metrics = resume_training(training_, options.resume, options.allowed_changes, log_);
     saver_.note_saved();
     start_up_.finished("checkpoint");

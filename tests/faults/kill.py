@@ -100,6 +100,9 @@ def main():
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
         time.sleep(chance.uniform(0, 3))
         what = strike(folder, chance)
+        while what == "nobody" and process.poll() is None:  # those are not there yet
+            time.sleep(0.02)
+            what = strike(folder, chance)
         struck[what] = struck.get(what, 0) + 1
         errors = process.communicate(timeout=60)[1]
         deadline = time.time() + 30

@@ -342,7 +342,7 @@ class Interruptions(SmallTraining):
         log = (self.folder / "run/log.txt").read_text()
         self.assertEqual(re.findall("started again: (.*)", log), [f"number {n}, after exit code 137" for n in (1, 2, 3)])
         self.assertEqual(len(re.findall(r"start-up took [\d.]+ s: libraries [\d.]+ s, MPI [\d.]+ s, configuration, data and model [\d.]+ s, "
-                                        r"checkpoint [\d.]+ s, first step [\d.]+ s\n", log)), 4, log)
+                                        r"optimizer [\d.]+ s, checkpoint [\d.]+ s, first step [\d.]+ s\n", log)), 4, log)
         self.assertEqual(self.trajectory(self.metrics()), self.trajectory(self.metrics("undisturbed")))
         self.assert_nothing_runs()
 

@@ -1,6 +1,7 @@
 // The layers, each against its definition.
 
 #include <ATen/ATen.h>
+#include <ATen/Parallel.h>
 #include <gtest/gtest.h>
 #include <torch/csrc/autograd/autograd.h>
 
@@ -226,10 +227,9 @@ TEST(ParameterSet, KeepsAllParametersInFlatMemory) {
   ParameterSet parameters(at::kFloat, 5);
   const auto weight = parameters.add("weight", {3, 4}, normal(1));
   const auto bias = parameters.add("bias", {4}, constant(2));
-  const auto before = weight.detach().clone();
   parameters.flatten();
   EXPECT_EQ(parameters.count(), 16);
-  EXPECT_TRUE(weight.detach().equal(before));
+  EXPECT_TRUE(weight.detach().flatten().equal(parameters.values().slice(0, 0, 12)));
   EXPECT_TRUE(parameters.values().slice(0, 12, 16).eq(2).all().item<bool>());
   (weight.sum() * 3 + bias.sum()).backward();
   (weight.sum()).backward();
@@ -240,11 +240,33 @@ TEST(ParameterSet, KeepsAllParametersInFlatMemory) {
 
 TEST(ParameterSet, BeginsTheSameInEveryPrecision) {
   ParameterSet narrow(at::kFloat, 5), wide(at::kDouble, 5), other(at::kDouble, 6);
-  const auto value = [](ParameterSet& set) { return set.add("w", {100}, uniform(0.5)).detach(); };
+  const auto value = [](ParameterSet& set) {
+    const auto parameter = set.add("w", {100}, uniform(0.5));
+    set.flatten();
+    return parameter.detach();
+  };
   const auto a = value(narrow), b = value(wide), c = value(other);
   EXPECT_TRUE(b.to(at::kFloat).equal(a));
   EXPECT_FALSE(b.equal(c));
   EXPECT_LE(b.abs().max().item<double>(), 0.5);
+}
+
+TEST(ParameterSet, BeginsTheSameWithAnyNumberOfThreads) {
+  const int threads = at::get_num_threads();
+  std::vector<at::Tensor> values;
+  for (const int count : {1, 2, 5}) {
+    at::set_num_threads(count);
+    ParameterSet parameters(at::kDouble, 5);
+    for (const std::int64_t size : {1000, 3, 70, 1, 500, 20, 9}) {
+      parameters.add("w", {size}, size % 2 == 0 ? normal(1) : uniform(1));
+    }
+    parameters.flatten();
+    values.push_back(parameters.values());
+  }
+  at::set_num_threads(threads);
+  EXPECT_TRUE(values[1].equal(values[0]));
+  EXPECT_TRUE(values[2].equal(values[0]));
+  EXPECT_EQ(std::get<0>(at::_unique(values[0])).numel(), values[0].numel()) << "each draws numbers of its own";
 }
 
 }  // namespace
