@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Starts longnet on RANKS ranks of this host:   ./launch/mpirun.sh [--restarts N] RANKS train CONFIG [options]
-# It sets what Open MPI needs on a laptop or in a container; on a cluster call mpirun or srun yourself (launch/scripts/slurm.sbatch).
+# Starts longnet on RANKS ranks:   ./launch/mpirun.sh [--restarts N] [--hostfile FILE] RANKS train CONFIG [options]
+# It sets what Open MPI needs on a laptop or in a container. Under Slurm: launch/scripts/slurm.sbatch.
 #
 # Ctrl-C, SIGTERM, SIGHUP (a terminal that closes) and SIGUSR1 ask a training to stop with a checkpoint (exit code 75); a
 # second Ctrl-C ends it at once. mpirun alone answers all but SIGUSR1 by killing its ranks within two seconds, which is too
@@ -9,6 +9,8 @@
 # --restarts N: a training that ends because a rank was killed, because communication failed (6), or with 75 though nobody asked
 # this script, starts again from its newest checkpoint: at once where it has made a checkpoint since the last start, else after 1, 2,
 # 4, ... 60 seconds, and up to N times in a row without one.
+#
+# --hostfile FILE: on these hosts, of which this is the first (docs/cluster.md).
 set -euo pipefail
 # Streams that are closed are as good as empty.
 [[ -e /proc/$$/fd/0 ]] || exec </dev/null
@@ -19,17 +21,24 @@ early=''   # a signal that comes before there is anything to stop
 for name in INT TERM HUP USR1; do trap "early=$name" $name; done
 
 refuse() {
-  echo "mpirun.sh: $1; usage: mpirun.sh [--restarts N] RANKS COMMAND ..." >&2
+  echo "mpirun.sh: $1; usage: mpirun.sh [--restarts N] [--hostfile FILE] RANKS COMMAND ..." >&2
   exit 2
 }
 
 here=$(cd "$(dirname "$0")/.." && pwd)
-restarts=0
-if [[ ${1:-} == --restarts ]]; then
-  restarts=${2:-}
-  [[ $restarts =~ ^[0-9]{1,6}$ ]] || refuse "--restarts takes a number, not '$restarts'"
+restarts=0 hostfile=''
+while [[ ${1:-} == --* ]]; do
+  case $1 in
+    --restarts)
+      restarts=${2:-}
+      [[ $restarts =~ ^[0-9]{1,6}$ ]] || refuse "--restarts takes a number, not '$restarts'" ;;
+    --hostfile)
+      hostfile=${2:-}
+      [[ -f $hostfile && -r $hostfile ]] || refuse "--hostfile takes a file that can be read, not '$hostfile'" ;;
+    *) refuse "unknown option $1" ;;
+  esac
   shift 2
-fi
+done
 ranks=${1:-}
 [[ $ranks =~ ^[1-9][0-9]{0,5}$ ]] || refuse "RANKS is a number from 1, not '$ranks'"
 shift
@@ -41,25 +50,42 @@ if ((restarts)) && [[ " $* " == *" --resume"[\ =]* && " $* " != *" --resume"[\ =
   refuse "--restarts goes on from the newest checkpoint: start once with --resume, without --restarts, and then without --resume"
 fi
 if ((EUID == 0)); then export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1; fi
-# Ranks bind no core, because each runs several threads; idle ranks give way where there are more ranks than cores.
-if ((ranks > $(nproc))); then export OMPI_MCA_mpi_yield_when_idle=1 OMP_WAIT_POLICY=passive; fi
-
-# One host needs none of the drivers of networks that Open MPI tries else, which take a third of the start.
-[[ ${OMPI_MCA_pml:-} || ${OMPI_MCA_mtl:-} ]] || export OMPI_MCA_pml=ob1
 # When a rank is killed, the others have nothing more to do: mpirun would give them two seconds for it.
 export OMPI_MCA_odls_base_sigkill_timeout=${OMPI_MCA_odls_base_sigkill_timeout:-0}
+# Ranks bind no core, because each runs several threads.
+options=(--quiet --bind-to none -np "$ranks")
 
-# Ranks speak through files in memory, which a job that is killed leaves behind: here they are this script's, which removes them at
-# its end, and those of scripts that were killed. Process numbers are compared within one container only.
-shared=''
-space=$(readlink /proc/self/ns/pid 2>/dev/null | tr -dc 0-9) || space=''
-if [[ $space && -w /dev/shm && ! ${OMPI_MCA_btl_vader_backing_directory:-} ]]; then
+# A folder in memory, which this script removes at its end, and those of scripts that were killed. Process numbers are compared within
+# one container only.
+shared='' space=$(readlink /proc/self/ns/pid 2>/dev/null | tr -dc 0-9) || space=''
+if [[ $space && -w /dev/shm ]]; then
   for left in /dev/shm/longnet-mpi-"$space"-*; do
     if [[ -O $left ]] && ! kill -0 "${left##*-}" 2>/dev/null; then rm -rf "$left"; fi
   done
   shared=/dev/shm/longnet-mpi-$space-$$
-  export OMPI_MCA_btl_vader_backing_directory=$shared
   mkdir -p -m 700 "$shared"
+else
+  shared=$(mktemp -d) || refuse "no temporary folder can be made"
+fi
+# There the training tells how far it is (launch/job/restarts.h).
+saved_step=$shared/saved-step
+export LONGNET_SAVED_STEP_FILE=$saved_step LONGNET_RESTART=''
+
+if [[ $hostfile ]]; then
+  # A host that is gone is noticed by the connections between mpirun and its daemons after some ten seconds, not after eight minutes.
+  options+=(--hostfile "$hostfile" --mca oob_tcp_keepalive_time 5 --mca oob_tcp_keepalive_intvl 2 --mca oob_tcp_keepalive_probes 2)
+  options+=(-x LONGNET_SAVED_STEP_FILE -x LONGNET_RESTART)
+  for name in OMP_NUM_THREADS LONGNET_START_TIMEOUT_SECONDS; do
+    if [[ ${!name:-} ]]; then options+=(-x "$name"); fi
+  done
+else
+  options+=(--oversubscribe)
+  # Idle ranks give way where there are more ranks than cores.
+  if ((ranks > $(nproc))); then export OMPI_MCA_mpi_yield_when_idle=1 OMP_WAIT_POLICY=passive; fi
+  # One host needs none of the drivers of networks that Open MPI tries else, which take a third of the start.
+  [[ ${OMPI_MCA_pml:-} || ${OMPI_MCA_mtl:-} ]] || export OMPI_MCA_pml=ob1
+  # Ranks speak through files in memory, which a job that is killed leaves behind.
+  if [[ $shared == /dev/shm/* && ! ${OMPI_MCA_btl_vader_backing_directory:-} ]]; then export OMPI_MCA_btl_vader_backing_directory=$shared; fi
 fi
 
 # Whether process $1 has the signal SIGUSR1 in its mask $2 (proc(5)).
@@ -69,22 +95,41 @@ has_in_mask() {
     ((16#${mask: -4} & 1 << ($(kill -l USR1) - 1)))
 }
 
-# mpirun hands signals on, and all ranks are there and hold them (launch/starter.cpp).
-is_listening() {
-  local rank holding=0
-  has_in_mask "$job" SigCgt || return 1
+# The ranks of this host that mpirun has started.
+local_ranks() {
+  local rank
   for rank in $(cat "/proc/$job/task/"*/children 2>/dev/null); do
-    if has_in_mask "$rank" SigBlk; then holding=$((holding + 1)); fi
+    if [[ $(tr '\0' '\n' 2>/dev/null <"/proc/$rank/cmdline" | head -n 1) == "$program" ]]; then echo "$rank"; fi
   done
-  ((holding >= ranks))
 }
 
-# A signal that comes while they start is not lost: it waits here.
-ask_to_stop() {
+# mpirun hands signals on, and all ranks hold them (launch/starter.cpp): they are there, as the first of them tells.
+is_listening() {
+  has_in_mask "$job" SigCgt && [[ -s $saved_step ]]
+}
+
+# mpirun waits for a quarter of an hour for hosts that cannot be reached any more, after its own ranks have ended for that reason.
+end_when_left_alone() {
+  local had_ranks='' seconds=0
   while kill -0 "$job" 2>/dev/null; do
-    if is_listening; then kill -USR1 "$job" 2>/dev/null; return; fi
+    if [[ $(local_ranks) ]]; then had_ranks=1 seconds=0; elif [[ $had_ranks ]]; then seconds=$((seconds + 1)); fi
+    if ((seconds == 10)); then
+      echo lost >"$saved_step.lost"
+      kill -KILL "$job" 2>/dev/null || true
+      return
+    fi
+    sleep 1
+  done
+}
+
+# A signal that comes while they start is not lost: it waits here. But not for ever on a word that may not come.
+ask_to_stop() {
+  for ((tenths = 0; tenths < 600; ++tenths)); do
+    kill -0 "$job" 2>/dev/null || return 0
+    if is_listening; then break; fi
     sleep 0.1
   done
+  kill -USR1 "$job" 2>/dev/null || true
 }
 
 asked='' interrupted='' ended_by=''
@@ -137,22 +182,19 @@ drain() {
     done
   done
 }
-saved_step=''   # a file, where the training tells of its checkpoints (launch/job/restarts.h)
-if ((restarts)); then
-  saved_step=$(mktemp)
-  export LONGNET_SAVED_STEP_FILE=$saved_step
-fi
-trap 'drain; if [[ $shared ]]; then rm -rf "$shared"; fi; if [[ $saved_step ]]; then rm -f "$saved_step"; fi' EXIT
+trap 'drain; rm -rf "$shared"' EXIT
 
 # Runs the command, and leaves its exit code in `code`.
 run() {
   set -m
-  "${followed[@]}" mpirun --quiet --bind-to none --oversubscribe -np "$ranks" "$program" "$@" <&0 >&"$out" 2>&"$err" &
+  : >"$saved_step"
+  "${followed[@]}" mpirun "${options[@]}" "$program" "$@" <&0 >&"$out" 2>&"$err" &
   job=$!
   set +m
   for name in INT TERM HUP USR1; do trap "stop $name" $name; done
   if [[ $early ]]; then stop "$early"; fi
   early=''
+  if [[ $hostfile ]]; then end_when_left_alone & fi
   code=0
   wait $job || code=$?
   while kill -0 $job 2>/dev/null; do   # a signal had ended the wait
@@ -163,6 +205,12 @@ run() {
 
 # Says what --quiet silences mpirun about.
 tell_of_killed_rank() {
+  if [[ -e $saved_step.lost ]]; then
+    rm -f "$saved_step.lost"
+    code=6
+    echo "mpirun.sh: the ranks of this host have ended, but mpirun cannot reach the other hosts: ended" >&2 || true
+    return
+  fi
   if ((code <= 128)); then return; fi
   echo "mpirun.sh: a rank was killed by SIG$(kill -l $((code - 128))); the memory of the host may not have sufficed (dmesg tells)" >&2 || true
 }
@@ -191,10 +239,8 @@ for ((restart = 1;; ++restart)); do
     wait "$writer" || if ((code == 0)); then code=1; fi
   fi
   if [[ ! $saves || $asked ]] || ((restarts == 0 || code != 6 && code != 75 && code <= 128)); then exit $code; fi
-  before=$saved
-  saved=$(cat "$saved_step")
-  in_vain=$((in_vain + 1))
-  if [[ $saved != "$before" ]]; then in_vain=0; fi
+  told=$(cat "$saved_step")
+  if [[ $told =~ ^[0-9]+ ]]; then saved=$told in_vain=0; else in_vain=$((in_vain + 1)); fi
   if ((in_vain > restarts)); then exit $code; fi
   wait_before_restart $restart
   if [[ $asked ]]; then exit 75; fi   # between two runs: what is saved stays

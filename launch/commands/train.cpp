@@ -112,7 +112,10 @@ class Run {
         first_(job.mesh.is_first()),
         log_(open()),
         training_(begin_training(job)),
-        saver_(training_, log_, [this](std::int64_t step) { tell_saved(step); }),
+        saver_(training_, log_,
+               [this](std::int64_t step) {
+                 if (first_) warn_unless(restarts_.tell_saved(step));
+               }),
         progress_(log_, config_.training.steps, config_.logging.every_steps, first_ && on_terminal()) {
     describe_run(job_, log_);
     if (!restarts_.reason().empty()) log_.info("started again: " + restarts_.reason());
@@ -170,7 +173,7 @@ class Run {
     progress_.clear();
     if (stopped) return requeue_exit_code;
     log_.info("finished step " + std::to_string(progress.step) + " of " + std::to_string(config_.training.steps));
-    tell_saved(progress.step, /*finished=*/true);
+    if (first_) warn_unless(restarts_.tell_finished(progress.step));
     return 0;
   }
 
@@ -278,9 +281,11 @@ class Run {
                                       "checkpoint"));
   }
 
-  void tell_saved(std::int64_t step, bool finished = false) {
-    if (!first_ || restarts_.tell_saved(step, finished)) return;
-    log_.warn("warning: the script that starts this training again cannot be told of step " + std::to_string(step));
+  void warn_unless(bool told) {
+    if (!told)
+      log_.warn(
+          "warning: LONGNET_SAVED_STEP_FILE cannot be written: the script that started this training does not learn "
+          "how far it is");
   }
 
   void evaluate_now() {
@@ -380,6 +385,7 @@ class Run {
 
 int train(std::unique_ptr<Communicator> world, const TrainOptions& options, Process& process) {
   process.signals.answer_with(leaving_at_once(world->rank() == 0));
+  if (world->rank() == 0) Restarts().tell_started();
   std::signal(SIGPIPE, SIG_IGN);  // nobody reads the output any more: the training goes on
   Job job = start_job(std::move(world), options);
   process.start_up.finished("configuration, data and model");

@@ -18,10 +18,10 @@ std::string from_environment(const char* name) {
 Restarts::Restarts()
     : reason_(one_line(from_environment("LONGNET_RESTART"))), file_(from_environment("LONGNET_SAVED_STEP_FILE")) {}
 
-bool Restarts::tell_saved(std::int64_t step, bool finished) const {
+bool Restarts::tell(const std::string& what) const {
   if (file_.empty()) return true;
   std::ofstream out(file_, std::ios::trunc);
-  out << step << (finished ? " finished\n" : "\n") << std::flush;
+  out << what << '\n' << std::flush;
   return out.good();
 }
 

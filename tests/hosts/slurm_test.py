@@ -5,6 +5,7 @@
 
 import os
 import re
+import shlex
 import signal
 import subprocess
 import time
@@ -28,7 +29,7 @@ class Slurm(AmongHosts):
 
     def submit(self, shell, nodes, *assignments, program=LONGNET, environment=""):
         """The number of a job, submitted from the folder of the test."""
-        words = " ".join(settings("training.precision=fp64", *assignments))
+        words = shlex.join(settings("training.precision=fp64", *assignments))
         output = self.done(shell, f"cd {self.folder}; {environment} LONGNET={program} sbatch --nodes={nodes} --ntasks-per-node=1 --output={self.folder}/out "
                                   f"{SCRIPT} {self.config} {words}")
         return int(re.search(r"Submitted batch job (\d+)", output)[1])

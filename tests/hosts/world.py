@@ -36,7 +36,7 @@ class Shell:
 
     def run(self, command):
         """The exit code and the output."""
-        self.process.stdin.write(f"{{ {command}\n}} </dev/null 2>&1\necho; echo '{self.END}' $?\n")
+        self.process.stdin.write(f"{{ {command}\n}} </dev/null 2>&1\ncode=$?; echo; echo '{self.END}' $code\n")
         self.process.stdin.flush()
         lines = []
         for line in self.process.stdout:
@@ -53,6 +53,9 @@ class Shell:
 
 
 class AmongHosts(SmallTraining):
+    def world(self, hosts):
+        return self.shell(HERE / "world.sh", hosts)
+
     def shell(self, *command):
         shell = Shell(*command)
         self.addCleanup(shell.close)
