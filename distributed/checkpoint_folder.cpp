@@ -51,7 +51,19 @@ std::vector<std::pair<std::int64_t, fs::path>> numbered_folders(const fs::path& 
 struct Found {
   fs::path path;
   CheckpointRecord record;
+  std::string evaluated_on;  ///< losses that were measured on other data are not compared
 };
+
+std::string evaluation_of(const CheckpointNotes& notes) {
+  std::string text = notes.validation_data;
+  for (const auto& [section, key] :
+       {std::pair("training", "evaluation_sequences"), std::pair("data", "sequence_length")}) {
+    const auto& keys = notes.config.at(section);
+    text.push_back(' ');
+    if (keys.contains(key)) text.append(keys.at(key).dump());
+  }
+  return text;
+}
 
 /// Those of a folder, newest first. Adds to `passed_over` what looks like one and is none.
 std::vector<Found> sound_checkpoints(const fs::path& folder, std::vector<std::string>& passed_over) {
@@ -62,7 +74,7 @@ std::vector<Found> sound_checkpoints(const fs::path& folder, std::vector<std::st
       const std::int64_t written = manifest.progress.step;
       if (written != step)
         throw CheckpointError(path.string() + ": is the checkpoint of step " + std::to_string(written));
-      found.push_back({path, {step, manifest.notes.validation_loss}});
+      found.push_back({path, {step, manifest.notes.validation_loss}, evaluation_of(manifest.notes)});
     } catch (const Error& error) {
       passed_over.emplace_back(error.what());
     }
@@ -75,7 +87,12 @@ CheckpointList look_into(const fs::path& folder) {
   for (const Found& found : sound_checkpoints(folder, list.passed_over)) list.checkpoints.push_back(found.path);
   if (!fs::exists(folder)) return list;
   for (const auto& entry : fs::directory_iterator(folder)) {
-    if (entry.path().filename().string().starts_with(abandoned)) list.set_aside.push_back(entry.path());
+    const fs::path& path = entry.path();
+    if (path.filename().string().starts_with(abandoned)) {
+      list.set_aside.push_back(path);
+    } else if (!step_of_name(path) && fs::exists(path / "manifest.json")) {
+      list.passed_over.push_back(path.string() + ": has a manifest, but not the name of a checkpoint (step-00000150)");
+    }
   }
   return list;
 }
@@ -87,7 +104,7 @@ void remove_checkpoint(const fs::path& path) {
   fs::remove_all(leaving);
 }
 
-/// Removes `replaced`, and the checkpoints up to `step` that `retention` does not keep. Returns what could not be removed,
+/// Removes `replaced`, if any, and the checkpoints up to `step` that `retention` does not keep. Returns what could not be removed,
 /// each with the reason.
 std::vector<std::string> remove_superseded(const fs::path& folder, const fs::path& replaced, std::int64_t step,
                                            const Retention& retention) {
@@ -101,13 +118,17 @@ std::vector<std::string> remove_superseded(const fs::path& folder, const fs::pat
       failures.push_back("older ones cannot be removed: " + std::string(error.what()));
     }
   };
-  attempt([&] { fs::remove_all(replaced); });
+  if (!replaced.empty()) attempt([&] { fs::remove_all(replaced); });
   std::vector<std::string> passed_over;  // they stay
   std::vector<Found> found;
   attempt([&] { found = sound_checkpoints(folder, passed_over); });
   std::erase_if(found, [&](const Found& one) { return one.record.step > step; });
   std::vector<CheckpointRecord> records;
-  for (const Found& one : found) records.push_back(one.record);
+  records.reserve(found.size());
+  for (const Found& one : found) {
+    records.push_back(one.record);
+    if (one.evaluated_on != found.front().evaluated_on) records.back().validation_loss.reset();
+  }
   const std::set<std::int64_t> leaving = superseded(records, retention);
   for (const Found& one : found) {
     if (leaving.contains(one.record.step)) attempt([&] { remove_checkpoint(one.path); });
@@ -206,6 +227,15 @@ Publication publish_checkpoint(const fs::path& partial, const fs::path& folder, 
 
   changes.not_removed = std::async(std::launch::async, remove_superseded, folder, replaced, step, retention);
   return changes;
+}
+
+std::vector<std::string> make_room(Communicator& world, const fs::path& folder, std::int64_t step,
+                                   const Retention& retention) {
+  std::vector<std::string> not_removed;
+  agree_on_files(world, [&] {
+    if (world.rank() == 0) not_removed = remove_superseded(folder, {}, step, retention);
+  });
+  return not_removed;
 }
 
 std::set<std::int64_t> superseded(const std::vector<CheckpointRecord>& checkpoints, const Retention& retention) {

@@ -54,7 +54,7 @@ enum class Lineage {
 struct Retention {
   std::int64_t newest;           ///< so many of them
   std::int64_t every_steps = 0;  ///< and all of steps that are multiples of it; 0: no others
-  std::int64_t best = 0;         ///< and so many of those with the lowest validation loss
+  std::int64_t best = 0;  ///< and so many of those with the lowest validation loss, on the newest one's held-out data
 };
 
 /// A checkpoint, as far as retention is concerned.
@@ -79,6 +79,11 @@ struct Publication {
 /// not in its place.
 Publication publish_checkpoint(const std::filesystem::path& partial, const std::filesystem::path& folder,
                                std::int64_t step, Lineage lineage, const Retention& retention);
+
+/// Removes the checkpoints up to `step`, a sound one, that `retention` does not keep. On rank 0, returns what could not be removed, each with
+/// the reason. Collective; throws AgreedError.
+std::vector<std::string> make_room(Communicator& world, const std::filesystem::path& folder, std::int64_t step,
+                                   const Retention& retention);
 
 /// Removes what saves and removals that did not end have left in `folder`, and returns it. For the job that has the
 /// folder to itself. Throws std::filesystem::filesystem_error.

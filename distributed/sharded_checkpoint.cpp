@@ -124,9 +124,9 @@ void write_manifest(const fs::path& partial, Manifest manifest, const std::vecto
 }
 
 /// A disk that is nearly full is better left so: metrics need room, too.
-void require_room(const fs::path& folder, const std::vector<Parameter>& parameters,
+void require_room(const fs::path& folder, const Manifest& manifest, const std::vector<Parameter>& parameters,
                   const std::vector<FlatState>& states) {
-  std::uintmax_t bytes = 0;
+  std::uintmax_t bytes = 2 * to_text(manifest).size();  // the shards' headers say about the same again
   for (const FlatState& state : states) {
     bytes += static_cast<std::uintmax_t>(count_of(parameters)) * state.flat.element_size();
   }
@@ -348,7 +348,7 @@ CheckpointSave::CheckpointSave(Communicator& world, const fs::path& folder, cons
   agree_or_discard([&] {
     if (world.rank() != 0) return;
     fs::create_directories(partial_);
-    require_room(partial_, parameters, states);
+    require_room(partial_, manifest_, parameters, states);
   });
   const fs::path shard = partial_ / shard_name(world.rank(), world.size());
   written_ = std::async(std::launch::async, [shard, &parameters, states, rank = world.rank(), ranks = world.size()] {

@@ -31,7 +31,8 @@ while [[ ${1:-} == --* ]]; do
   case $1 in
     --restarts)
       restarts=${2:-}
-      [[ $restarts =~ ^[0-9]{1,6}$ ]] || refuse "--restarts takes a number, not '$restarts'" ;;
+      [[ $restarts =~ ^[0-9]{1,6}$ ]] || refuse "--restarts takes a number, not '$restarts'"
+      restarts=$((10#$restarts)) ;;
     --hostfile)
       hostfile=${2:-}
       [[ -f $hostfile && -r $hostfile ]] || refuse "--hostfile takes a file that can be read, not '$hostfile'" ;;
@@ -195,11 +196,27 @@ run() {
   if [[ $early ]]; then stop "$early"; fi
   early=''
   if [[ $hostfile ]]; then end_when_left_alone & fi
+  # Quiet, because the shell would say in its way what tell_of_killed_rank says.
   code=0
-  wait $job || code=$?
+  { wait $job || code=$?; } 2>/dev/null
   while kill -0 $job 2>/dev/null; do   # a signal had ended the wait
     code=0
-    wait $job || code=$?
+    { wait $job || code=$?; } 2>/dev/null
+  done
+  if ((code != 0)); then wait_for_ranks; fi
+}
+
+# Ranks whose mpirun was killed live a moment longer, and hold the run folder.
+wait_for_ranks() {
+  local process left tenths
+  for ((tenths = 0; tenths < 100; ++tenths)); do
+    left=''
+    for process in /proc/[0-9]*; do
+      [[ $(tr '\0' '\n' 2>/dev/null <"$process/cmdline" | head -n 1) == "$program" ]] || continue
+      if tr '\0' '\n' 2>/dev/null <"$process/environ" | grep -qx "LONGNET_SAVED_STEP_FILE=$saved_step"; then left=1; fi
+    done
+    if [[ ! $left ]]; then return; fi
+    sleep 0.1
   done
 }
 
@@ -212,7 +229,7 @@ tell_of_killed_rank() {
     return
   fi
   if ((code <= 128)); then return; fi
-  echo "mpirun.sh: a rank was killed by SIG$(kill -l $((code - 128))); the memory of the host may not have sufficed (dmesg tells)" >&2 || true
+  echo "mpirun.sh: a rank or mpirun was killed by SIG$(kill -l $((code - 128))); the memory of the host may not have sufficed (dmesg tells)" >&2 || true
 }
 
 # Waits before the next start, unless it is asked to stop.

@@ -88,7 +88,8 @@ void prepare_metrics(const fs::path& path, std::int64_t step, MetricsBefore befo
   const auto size = fs::file_size(path, error);
   if (before == MetricsBefore::Same && step > 0 && (error || size == 0)) return tell_of_gaps(path, step, log);
   if (error || size == 0) return;  // there are none yet
-  if (before == MetricsBefore::OfAnotherBranch) {
+  // Without a checkpoint, these are of steps that are lost, or of checkpoints that somebody has moved away.
+  if (before == MetricsBefore::OfAnotherBranch || step == 0) {
     put_metrics_aside(path, "", log);
     return;
   }

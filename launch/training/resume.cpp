@@ -117,7 +117,9 @@ MetricsBefore enter_branch(const Training& training, const fs::path& checkpoint,
     return moved.empty() ? MetricsBefore::Same : MetricsBefore::SameUpToHere;
   }
   Publication saved = begin_saving(training).finish(Lineage::New, retention_of(training));
-  tell_not_removed(saved.not_removed, log);
+  if (saved.not_removed.valid()) {
+    for (const std::string& what : saved.not_removed.get()) log.warn("warning: " + what);
+  }
   tell_set_aside(saved.set_aside, checkpoint, log);
   log.info("saved as " + (folder / checkpoint_name(step)).string());
   return MetricsBefore::OfAnotherBranch;
@@ -155,9 +157,9 @@ Publication finish_saving(CheckpointSave& save, const Training& training) {
   return save.finish(Lineage::Continued, retention_of(training));
 }
 
-void tell_not_removed(std::future<std::vector<std::string>>& removal, const Log& log) {
-  if (!removal.valid()) return;
-  for (const std::string& what : removal.get()) log.warn("warning: the checkpoint is saved, but " + what);
+std::vector<std::string> make_room(const Training& training, std::int64_t step) {
+  const Job& job = training.job;
+  return make_room(*job.mesh.world, checkpoint_folder(job.configuration.run), step, retention_of(training));
 }
 
 void save_training(const Training& training) {

@@ -24,8 +24,9 @@ Publication finish_saving(CheckpointSave& save, const Training& training);
 /// Both.
 void save_training(const Training& training);
 
-/// Waits for the removal of older checkpoints, if one is under way, and warns of what could not be removed.
-void tell_not_removed(std::future<std::vector<std::string>>& removal, const Log& log);
+/// Removes checkpoints before that of `step` that the configuration does not keep. Returns, on the first rank, what could not be
+/// removed. Collective; throws AgreedError.
+std::vector<std::string> make_room(const Training& training, std::int64_t step);
 
 /// Throws AgreedError unless all ranks hold the same weights, and optimizer states where each has all. Collective.
 void require_equal_replicas(const Training& training);

@@ -48,19 +48,27 @@ void Saver::begin_now(bool last) {
   if (last || training_.job.device.is_cuda()) finish_now(last);
 }
 
-/// What is on its way out may be in the way.
+/// What is on its way out may be in the way, and what should have gone.
 CheckpointSave Saver::begin_with_room() {
   try {
     return begin_saving(training_);
   } catch (const AgreedError&) {
-    if (!removing_) throw;
+    if (!has_saved()) throw;
   }
   end_removal();
+  tell_not_removed(make_room(training_, saved_step_));
   return begin_saving(training_);
 }
 
 void Saver::end_removal() {
-  if (std::exchange(removing_, false)) tell_not_removed(not_removed_, log_);
+  if (not_removed_.valid()) tell_not_removed(not_removed_.get());
+}
+
+/// Once of each.
+void Saver::tell_not_removed(const std::vector<std::string>& reasons) {
+  for (const std::string& reason : reasons) {
+    if (told_.insert(reason).second) log_.warn("warning: the checkpoint is saved, but " + reason);
+  }
 }
 
 void Saver::finish_now(bool last) {
@@ -80,7 +88,6 @@ void Saver::publish(UnderWay& ending, bool last) {
   } catch (const AgreedError& error) {
     return fail(ending.step, error, last);
   }
-  removing_ = true;
   failed_ = false;
   saved_step_ = ending.step;
   const CheckpointSave::Cost& cost = ending.save.cost();

@@ -5,6 +5,7 @@
 #include <functional>
 #include <future>
 #include <optional>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -64,6 +65,7 @@ class Saver {
   void begin_now(bool last);
   CheckpointSave begin_with_room();
   void end_removal();
+  void tell_not_removed(const std::vector<std::string>& reasons);
   void finish_now(bool last);
   void publish(UnderWay& ending, bool last);
   void fail(std::int64_t step, const Error& error, bool last);
@@ -72,8 +74,8 @@ class Saver {
   const Log& log_;
   std::function<void(std::int64_t)> saved_;
   std::optional<UnderWay> under_way_;
-  bool removing_ = false;                              ///< older checkpoints may be on their way out
-  std::future<std::vector<std::string>> not_removed_;  ///< of them, on rank 0
+  std::future<std::vector<std::string>> not_removed_;  ///< of older checkpoints that are on their way out; on rank 0
+  std::set<std::string> told_;                         ///< of those that stay
   Clock::time_point last_ = Clock::now();
   std::int64_t saved_step_ = -1;
   bool failed_ = false;  ///< the last one

@@ -27,11 +27,11 @@ class Slurm(AmongHosts):
     def start(self, nodes):
         return self.shell(HERE / "slurm.sh", nodes)
 
-    def submit(self, shell, nodes, *assignments, program=LONGNET, environment=""):
+    def submit(self, shell, nodes, *assignments, program=LONGNET, environment="", more=""):
         """The number of a job, submitted from the folder of the test."""
         words = shlex.join(settings("training.precision=fp64", *assignments))
         output = self.done(shell, f"cd {self.folder}; {environment} LONGNET={program} sbatch --nodes={nodes} --ntasks-per-node=1 --output={self.folder}/out "
-                                  f"{SCRIPT} {self.config} {words}")
+                                  f"{SCRIPT} {self.config} {words} {more}")
         return int(re.search(r"Submitted batch job (\d+)", output)[1])
 
     def field(self, shell, job, name):
@@ -119,6 +119,18 @@ class Slurm(AmongHosts):
         self.until_state(shell, job, "FAILED")
         self.assertEqual(self.said().count("the job is queued again"), 1)
         self.assertIn("the last starts brought no new checkpoint, the job ends", self.said())
+
+    def test_a_job_resumes_from_where_it_was_told_until_it_has_a_checkpoint(self):
+        self.train(1, f"run={self.folder}/before", "training.precision=fp64")
+        program = self.folder / "program"
+        program.write_text(f"#!/bin/sh\nif [ ! -e {self.folder}/once ]; then touch {self.folder}/once; exit 6; fi\nexec {LONGNET} \"$@\"\n")
+        program.chmod(0o755)
+        shell = self.start(1)
+        job = self.submit(shell, 1, program=program, more=f"--resume {self.folder}/before/checkpoints/step-00000003")
+        self.run_again(shell, job)
+        self.until_state(shell, job, "COMPLETED")
+        self.assertIn("before/checkpoints/step-00000003 at step 3", self.said())
+        self.assertEqual([line["step"] for line in self.metrics()], [4, 5, 6])
 
     def test_a_job_without_a_program_says_so(self):
         shell = self.start(1)

@@ -165,6 +165,15 @@ class Disk(SmallTraining):
         result = self.run_program(1, "train", self.config, *options, "--set", "checkpoint.on_failure=stop", code=4)
         self.assertIn("a checkpoint takes", result.stderr)
 
+    def test_what_is_no_longer_kept_makes_room(self):
+        disk = self.on_a_small_disk("700k")
+        few = ["checkpoint.every_steps=1", "logging.tensorboard=false"]
+        self.train(1, f"run={disk}/run", *few, "checkpoint.keep=10", "training.steps=40", code=4)
+        full = sorted(path.name for path in (disk / "run/checkpoints").iterdir())
+        self.assertGreater(len(full), 1)
+        self.train(1, f"run={disk}/run", *few, "checkpoint.keep=1", "training.steps=20")
+        self.assertEqual([path.name for path in (disk / "run/checkpoints").iterdir()], ["step-00000020"])
+
     def test_a_run_folder_that_can_never_be_written_is_refused_at_once(self):
         (self.folder / "file").write_text("")
         self.expect_config_error(2, "cannot be written: Not a directory", f"run={self.folder}/file/run")

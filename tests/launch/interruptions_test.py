@@ -357,6 +357,27 @@ class Interruptions(SmallTraining):
             self.assertEqual(process.returncode, code, output)
             self.assertEqual((self.folder / "runs").read_text().count("run"), runs, output)
 
+    def test_a_killed_mpirun_is_started_again(self):
+        """Its ranks live a moment longer, and hold the run folder."""
+        options = settings("training.steps=200", "checkpoint.every_steps=1", "logging.every_steps=1000")
+        process = self.script("--restarts", "01", 2, "train", self.config, *options)
+        for kill in range(5):
+            steps = len(self.metrics()) if kill else 0
+            deadline = time.time() + 60
+            while not (self.folder / "run/metrics.jsonl").exists() or len(self.metrics()) < steps + 5:
+                self.assertTrue(process.poll() is None and time.time() < deadline, "it makes no steps")
+                time.sleep(0.02)
+            mpirun = [int(entry.name) for entry in Path("/proc").glob("[0-9]*")
+                      if self.command_of(entry).split(" ")[0].endswith("mpirun") and str(self.folder) in self.command_of(entry)]
+            os.kill(mpirun[0], signal.SIGKILL)
+            time.sleep(1)
+        output, _ = process.communicate(timeout=120)
+        self.assertEqual(process.returncode, 0, output)
+        self.assertEqual(output.count("starting again, from the checkpoint of step"), 5, output)
+        self.assertNotIn("in use by", output)
+        self.assertNotRegex(output, "line [0-9]+: .*Killed")
+        self.assert_nothing_runs()
+
     def test_restarts_end_when_progress_ends(self):
         """Any number of them, while each start brings a checkpoint; then as many as the user said."""
         program = self.folder / "program"

@@ -88,6 +88,17 @@ class Program(SmallTraining):
         self.assertNotIn("validation_loss", json.loads((self.folder / "run/checkpoints/step-00000017/manifest.json").read_text()))
         self.expect_config_error(2, "checkpoint.keep_best is 2, but nothing is evaluated", "checkpoint.keep_best=2", ranks=1)
 
+    def test_the_best_are_those_on_the_same_held_out_data(self):
+        """A loss on others says nothing."""
+        (self.folder / "other").write_text("".join(chr(33 + i * i % 89) for i in range(3000)))
+        keys = ["checkpoint.every_steps=0", "checkpoint.keep=1", "checkpoint.keep_best=1", "training.evaluate_every_steps=2", "optimizer.schedule=constant"]
+        self.train(1, *keys)
+        other = settings(*keys, "training.steps=11", f"data.validation=[{self.folder}/other]", "data.validation_fraction=0")
+        output = self.run_program(1, "train", self.config, *other, "--allow-change", "data").stdout
+        losses = {int(step): float(loss) for step, loss in re.findall(r"step (\d+)  validation loss (\S+)", output)}
+        names = sorted(path.name for path in (self.folder / "run/checkpoints").iterdir())
+        self.assertEqual(names, [f"step-{min(losses, key=losses.get):08}", "step-00000011"])
+
     def test_metrics_count_the_saves(self):
         self.train(2, "checkpoint.every_steps=1")
         lines = self.metrics()

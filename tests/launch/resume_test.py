@@ -3,6 +3,7 @@
     resume_test.py LONGNET MPIRUN [unittest arguments]
 """
 
+import os
 import json
 import shutil
 
@@ -170,6 +171,35 @@ class Resume(SmallTraining):
         names = sorted(path.name for path in (self.folder / "run/checkpoints").iterdir())
         self.assertEqual(names, ["step-00000002", "step-00000004", "step-00000006"])
         self.assertEqual(len(self.metrics()), 6)
+
+    def test_checkpoints_of_other_names_are_told(self):
+        self.train(1)
+        checkpoints = self.folder / "run/checkpoints"
+        for name in ("step-00000006.bak", "best", "step-6"):
+            with self.subTest(name=name):
+                (checkpoints / "step-00000006").rename(checkpoints / name)
+                (checkpoints / "step-00000003").rename(self.folder / "aside")
+                line = self.expect_config_error(4, "has a manifest, but not the name of a checkpoint", ranks=1)
+                self.assertIn(f"checkpoints/{name}", line)
+                (self.folder / "aside").rename(checkpoints / "step-00000003")
+                (checkpoints / name).rename(checkpoints / "step-00000006")
+        self.assertEqual(len(self.metrics()), 6)
+
+    def test_metrics_without_a_checkpoint_are_kept(self):
+        self.train(1)
+        before = (self.folder / "run/metrics.jsonl").read_text()
+        (self.folder / "run/checkpoints").rename(self.folder / "run/checkpoints.old")
+        output = self.train(1, "training.steps=2").stdout
+        self.assertIn("metrics of the steps that were left", output)
+        self.assertEqual((self.folder / "run/metrics.abandoned.jsonl").read_text(), before)
+        self.assertEqual(len(self.metrics()), 2)
+
+    def test_a_manifest_of_any_size_is_bounded(self):
+        self.train(1)
+        os.truncate(self.folder / "run/checkpoints/step-00000006/manifest.json", 20 << 30)
+        output = self.train(1).stdout
+        self.assertIn("step-00000006/manifest.json: is larger than any manifest", output)
+        self.assertIn("step-00000003 at step 3", output)
 
     def test_a_run_folder_with_something_like_a_checkpoint_does_not_start_anew(self):
         self.train(2)
