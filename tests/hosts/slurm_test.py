@@ -38,7 +38,8 @@ class Slurm(AmongHosts):
         return re.search(rf"\b{name}=(\S+)", self.done(shell, f"scontrol show job {job}"))[1]
 
     def until_state(self, shell, job, state, seconds=60):
-        self.until(lambda: self.field(shell, job, "JobState") == state, f"{job} is not {state}: {self.said()}", seconds)
+        self.until(lambda: self.field(shell, job, "JobState") == state,
+                   lambda: f"not {state}: {self.said()} {self.done(shell, f'scontrol show job {job}; tail -n 6 /run/slurm/slurmctld.log /run/slurm/slurmd.h1.log')}", seconds)
 
     def run_again(self, shell, job):
         """Slurm lets a job that was queued again wait for two minutes. Its nodes refuse it while they still end what it ran."""
