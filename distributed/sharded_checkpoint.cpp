@@ -70,19 +70,26 @@ std::vector<StoredRange> stored_ranges(const std::vector<Parameter>& parameters,
   return result;
 }
 
-FileDigest write_shard(const fs::path& path, const std::vector<Parameter>& parameters,
-                       const std::vector<FlatState>& states, int rank, int ranks) {
+/// `part` itself on the CPU; a copy of it where the CPU reads it at its leisure, while the device goes on.
+at::Tensor readable_beside_training(const at::Tensor& part) {
+  if (part.is_cpu()) return part;
+  return at::empty(part.sizes(), part.options().device(at::kCPU).pinned_memory(true)).copy_(part);
+}
+
+/// What rank `rank` of `ranks` stores of the states.
+std::vector<NamedTensor> shard_of(const std::vector<Parameter>& parameters, const std::vector<FlatState>& states,
+                                  int rank, int ranks) {
   std::vector<NamedTensor> tensors;
   const Range own = equal_part(count_of(parameters), rank, ranks);
   for (const FlatState& state : states) {
     const std::int64_t begin = state.held == FlatState::Held::Whole ? 0 : own.begin;
     for (const StoredRange& range : stored_ranges(parameters, rank, ranks)) {
-      auto part = cut(state.flat, range.in_flat, begin).to(at::kCPU);
+      auto part = readable_beside_training(cut(state.flat, range.in_flat, begin));
       if (range.whole()) part = part.view(range.parameter->value.sizes());
       tensors.emplace_back(range.key(state.prefix), part);
     }
   }
-  return write_safetensors(path, tensors);
+  return tensors;
 }
 
 /// Where all ranks' shards hold the states.
@@ -350,11 +357,14 @@ CheckpointSave::CheckpointSave(Communicator& world, const fs::path& folder, cons
     fs::create_directories(partial_);
     require_room(partial_, manifest_, parameters, states);
   });
-  const fs::path shard = partial_ / shard_name(world.rank(), world.size());
-  written_ = std::async(std::launch::async, [shard, &parameters, states, rank = world.rank(), ranks = world.size()] {
-    const auto begin = std::chrono::steady_clock::now();
-    const FileDigest digest = write_shard(shard, parameters, states, rank, ranks);
-    return Written{digest, std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count()};
+  agree_or_discard([&] {
+    const fs::path path = partial_ / shard_name(world.rank(), world.size());
+    auto shard = shard_of(parameters, states, world.rank(), world.size());
+    written_ = std::async(std::launch::async, [path, shard = std::move(shard)] {
+      const auto begin = std::chrono::steady_clock::now();
+      const FileDigest digest = write_safetensors(path, shard);
+      return Written{digest, std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count()};
+    });
   });
 }
 

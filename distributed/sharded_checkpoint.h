@@ -28,8 +28,8 @@ struct FlatState {
 };
 
 /// A checkpoint `folder`/step-NNNNNNNN on its way to the disk: each rank writes its part of each flat tensor on a thread of
-/// its own, while the caller goes on. What the states hold must not change until it is finished, and
-/// `parameters` must stay.
+/// its own, while the caller goes on. What the states hold on the CPU must not change until it is finished; of what they hold on
+/// a GPU this rank's part is copied into pinned memory first.
 class CheckpointSave {
  public:
   /// Collective; throws AgreedError when there is no room or no folder can be made.

@@ -44,8 +44,7 @@ void Saver::begin_now(bool last) {
   } catch (const AgreedError& error) {
     fail(step, error, last);
   }
-  // A GPU's memory would be read behind the next step's work, which is in the same queue.
-  if (last || training_.job.device.is_cuda()) finish_now(last);
+  if (last) finish_now(last);
 }
 
 /// What is on its way out may be in the way, and what should have gone.

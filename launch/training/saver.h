@@ -17,7 +17,7 @@
 
 namespace longnet {
 
-/// Saves a training when it is due, on the CPU beside its next step: weights and optimizer change only in the update, which waits. What
+/// Saves a training when it is due, beside its next step: weights and optimizer change only in the update, which waits. What
 /// a disk refuses ends nothing by itself: the checkpoints before are still there, and the next save may succeed
 /// (checkpoint.on_failure).
 class Saver {
