@@ -17,5 +17,5 @@ fi
 
 cmake --preset release >/dev/null
 cmake --build --preset release
-# Tests with several ranks share the cores, so ctest runs one at a time.
+# Tests with several ranks share the cores, so ctest runs one at a time, but for those that wait more than they compute.
 ctest --preset release "$@"

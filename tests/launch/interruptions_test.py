@@ -299,7 +299,7 @@ class Interruptions(SmallTraining):
         os.kill(self.ranks_of_script()[1], signal.SIGKILL)
         _, errors = process.communicate(timeout=60)
         self.assertEqual(process.returncode, 137, errors)
-        self.assertIn("mpirun.sh: a rank was killed by SIGKILL", errors)
+        self.assertIn("mpirun.sh: a rank or mpirun was killed by SIGKILL", errors)
         self.assert_nothing_runs()
 
     def script(self, *arguments, program=LONGNET):
