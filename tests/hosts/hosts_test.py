@@ -4,6 +4,7 @@ that fail.
     hosts_test.py LONGNET MPIRUN [unittest arguments]
 """
 
+import contextlib
 import os
 import re
 import shlex
@@ -141,7 +142,8 @@ class Hosts(AmongHosts):
     def test_a_host_that_dies_ends_the_job(self):
         shell = self.begin([1, 1])
         for pid in self.away():
-            os.kill(pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):  # they end with the first of them
+                os.kill(pid, signal.SIGKILL)
         self.assertNotEqual(self.ended(within=15), 0)
         self.assert_goes_on(shell, [1, 1])
 
