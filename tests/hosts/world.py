@@ -19,10 +19,11 @@ def missing(*programs):
     """Why there can be no hosts here; None where there can."""
     if os.geteuid() != 0:
         return "needs root"
-    if subprocess.run(["unshare", "--net", "--mount", "--pid", "--fork", "true"], capture_output=True).returncode != 0:
-        return "may not make name spaces"
-    absent = [program for program in ("ip", "nsenter", "tc", *programs) if not shutil.which(program)]
-    return f"there is no {', '.join(absent)}" if absent else None
+    absent = [program for program in ("ip", "unshare", "nsenter", *programs) if not shutil.which(program)]
+    if absent:
+        return f"there is no {', '.join(absent)}"
+    world = subprocess.run([HERE / "world.sh", "2", HERE / "on_host.sh", "h2", "true"], capture_output=True, text=True, timeout=60)
+    return f"no hosts can be made: {world.stderr}" if world.returncode != 0 else None
 
 
 class Shell:
