@@ -17,6 +17,7 @@
 #include "core/files/hashing_file.h"
 #include "core/files/safetensors.h"
 #include "core/range.h"
+#include "core/seconds_since.h"
 #include "distributed/agreement.h"
 #include "distributed/checkpoint_folder.h"
 #include "distributed/flat_parts.h"
@@ -363,7 +364,7 @@ CheckpointSave::CheckpointSave(Communicator& world, const fs::path& folder, cons
     written_ = std::async(std::launch::async, [path, shard = std::move(shard)] {
       const auto begin = std::chrono::steady_clock::now();
       const FileDigest digest = write_safetensors(path, shard);
-      return Written{digest, std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count()};
+      return Written{digest, seconds_since(begin)};
     });
   });
 }

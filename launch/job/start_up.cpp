@@ -3,11 +3,13 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cstdlib>
 #include <fstream>
 #include <iomanip>
 #include <iterator>
 #include <sstream>
-#include <string_view>
+
+#include "core/seconds_since.h"
 
 namespace longnet {
 namespace {
@@ -34,9 +36,8 @@ double age_seconds() {
 StartUp::StartUp() : parts_{{"libraries", age_seconds()}}, last_(std::chrono::steady_clock::now()) {}
 
 void StartUp::finished(const std::string& what) {
-  const auto now = std::chrono::steady_clock::now();
-  parts_.emplace_back(what, std::chrono::duration<double>(now - last_).count());
-  last_ = now;
+  parts_.emplace_back(what, seconds_since(last_));
+  last_ = std::chrono::steady_clock::now();
 }
 
 std::string StartUp::text() const {

@@ -3,18 +3,11 @@
 #include <sstream>
 #include <utility>
 
+#include "core/seconds_since.h"
 #include "distributed/agreement.h"
 #include "launch/training/resume.h"
 
 namespace longnet {
-
-namespace {
-
-double seconds_since(std::chrono::steady_clock::time_point begin) {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
-}
-
-}  // namespace
 
 bool Saver::due() const {
   const double minutes = training_.job.configuration.checkpoint.every_minutes;

@@ -8,6 +8,7 @@
 #include <optional>
 
 #include "core/cuda/trace.h"
+#include "core/seconds_since.h"
 #include "core/training/clipping.h"
 #include "core/training/schedule.h"
 #include "distributed/flat_parts.h"
@@ -64,10 +65,6 @@ at::Tensor skip_reason(std::optional<SpikeGuard>& spikes, const at::Tensor& loss
 }
 
 using Clock = std::chrono::steady_clock;
-
-double seconds_since(Clock::time_point begin) {
-  return std::chrono::duration<double>(Clock::now() - begin).count();
-}
 
 /// Adds the gradients of a micro-batch to the parameters', and its loss and labels to `totals`.
 void add_micro_batch(Job& job, const Batch& batch, const Pass& pass, const at::Tensor& totals) {
