@@ -89,24 +89,23 @@ else
   if [[ $shared == /dev/shm/* && ! ${OMPI_MCA_btl_vader_backing_directory:-} ]]; then export OMPI_MCA_btl_vader_backing_directory=$shared; fi
 fi
 
-# Whether process $1 has the signal SIGUSR1 in its mask $2 (proc(5)).
-has_in_mask() {
-  local mask
-  mask=$(awk -v field="$2:" '$1 == field {print $2}' "/proc/$1/status" 2>/dev/null) && [[ -n $mask ]] &&
-    ((16#${mask: -4} & 1 << ($(kill -l USR1) - 1)))
+is_rank() {   # is process $1 one of any job with this program
+  [[ $(tr '\0' '\n' 2>/dev/null <"/proc/$1/cmdline" | head -n 1) == "$program" ]]
 }
 
 # The ranks of this host that mpirun has started.
 local_ranks() {
   local rank
   for rank in $(cat "/proc/$job/task/"*/children 2>/dev/null); do
-    if [[ $(tr '\0' '\n' 2>/dev/null <"/proc/$rank/cmdline" | head -n 1) == "$program" ]]; then echo "$rank"; fi
+    if is_rank "$rank"; then echo "$rank"; fi
   done
 }
 
-# mpirun hands signals on, and all ranks hold them (launch/starter.cpp): they are there, as the first of them tells.
+# mpirun hands SIGUSR1 on (its mask of proc(5)), and all ranks hold it (launch/starter.cpp): they are there, as the first of them tells.
 is_listening() {
-  has_in_mask "$job" SigCgt && [[ -s $saved_step ]]
+  local mask
+  mask=$(awk '$1 == "SigCgt:" {print $2}' "/proc/$job/status" 2>/dev/null) && [[ $mask && -s $saved_step ]] &&
+    ((16#${mask: -4} & 1 << ($(kill -l USR1) - 1)))
 }
 
 # mpirun waits for a quarter of an hour for hosts that cannot be reached any more, after its own ranks have ended for that reason.
@@ -212,7 +211,7 @@ wait_for_ranks() {
   for ((tenths = 0; tenths < 100; ++tenths)); do
     left=''
     for process in /proc/[0-9]*; do
-      [[ $(tr '\0' '\n' 2>/dev/null <"$process/cmdline" | head -n 1) == "$program" ]] || continue
+      is_rank "${process#/proc/}" || continue
       if tr '\0' '\n' 2>/dev/null <"$process/environ" | grep -qx "LONGNET_SAVED_STEP_FILE=$saved_step"; then left=1; fi
     done
     if [[ ! $left ]]; then return; fi

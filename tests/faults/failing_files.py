@@ -46,6 +46,12 @@ class Program:
                 environment.setdefault("FAIL_RANK", str(self.ranks - 1))
         return subprocess.run([*self.start, *command, str(self.config)], capture_output=True, text=True, errors="replace", timeout=90, env=environment)
 
+    def begin(self, before):
+        """The run folder as it was: a copy of `before`, or none."""
+        shutil.rmtree(self.folder / "run", ignore_errors=True)
+        if before:
+            shutil.copytree(before, self.folder / "run")
+
     def operations(self, command, **which):
         """Names and paths, in order, of an undisturbed run."""
         log = self.folder / "operations"
@@ -115,11 +121,7 @@ def main():
         run.rename(halfway)
         cases, wrong, ended = 0, [], 0
         for name, command, before in (("a new run", ["train"], None), ("a resumed run", ["train"], halfway), ("an evaluation", ["eval"], halfway)):
-            def begin():
-                shutil.rmtree(run, ignore_errors=True)
-                if before:
-                    shutil.copytree(before, run)
-            begin()
+            program.begin(before)
             operations = program.operations(command)
             if command == ["train"] and not before:
                 reference = weights_of(folder)
@@ -128,7 +130,7 @@ def main():
                     cases += 1
                     if cases % parts != part:
                         continue
-                    begin()
+                    program.begin(before)
                     case = f"{name}, {way} at {number}: {operations[number - 1]}"
                     try:
                         disturbed = program.run(command, FAIL_AT=str(number), FAIL_WITH=way)

@@ -16,11 +16,6 @@ from pathlib import Path
 from failing_files import Program, weights_of
 
 
-def operations_of(program, rank, command):
-    """Those of one rank, in order."""
-    return program.operations(command, FAIL_RANK=str(rank))
-
-
 def first(operations, pattern):
     return next(number for number, operation in enumerate(operations, 1) if re.search(pattern, operation))
 
@@ -40,12 +35,7 @@ def main():
         assert program.run(["train", "--set", "training.steps=2"]).returncode == 0
         run.rename(halfway)
 
-        def begin(before):
-            shutil.rmtree(run, ignore_errors=True)
-            if before:
-                shutil.copytree(before, run)
-
-        begin(None)
+        program.begin(None)
         assert program.run(["train"]).returncode == 0
         reference, wrong = weights_of(folder), 0
         for what, command, before, rank, pattern in (
@@ -55,9 +45,9 @@ def main():
                 ("a look at checkpoints", ["train"], halfway, 0, r"open .*/manifest.json"),
                 ("a load", ["train"], halfway, 1, r"open .*/shard-"),
                 ("an evaluation's load", ["eval"], halfway, 1, r"open .*/shard-")):
-            begin(before)
-            number = first(operations_of(program, rank, command), pattern)
-            begin(before)
+            program.begin(before)
+            number = first(program.operations(command, FAIL_RANK=str(rank)), pattern)
+            program.begin(before)
             start = time.time()
             result = program.run(command, FAIL_AT=str(number), FAIL_WITH="stop", FAIL_RANK=str(rank))
             seconds = time.time() - start
